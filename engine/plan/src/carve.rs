@@ -1,0 +1,248 @@
+//! Carves stages: replaces runs of filters, projections, hash joins, aggregates and sorts by `StageExec`.
+//!
+//! A node that a stage cannot take stays as it is, and its children are carved on their own.
+
+use crate::open::{Open, covers_join};
+use datafusion::config::ConfigOptions;
+use datafusion::error::Result;
+use datafusion::logical_expr::AggregateUDF;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use millstream_stage::program::{AggregateFunction, Type, physical};
+use millstream_stage::{AggregateCall, Sink, SortKey, StageExec};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The rule.
+#[derive(Debug)]
+pub struct Carve {
+    checked: bool,
+}
+
+impl Carve {
+    /// `checked`: integer overflow in stages is an error.
+    pub fn new(checked: bool) -> Self {
+        Self { checked }
+    }
+}
+
+impl PhysicalOptimizerRule for Carve {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let carving = Carving { checked: self.checked, ids: AtomicUsize::new(0) };
+        carving.carve(&plan)
+    }
+
+    fn name(&self) -> &str {
+        "MillstreamCarve"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// One run of the rule.
+pub struct Carving {
+    checked: bool,
+    ids: AtomicUsize,
+}
+
+type Plan = Arc<dyn ExecutionPlan>;
+
+impl Carving {
+    /// The id of the next stage: the same for the same plan.
+    pub fn next_id(&self) -> String {
+        format!("s{}", self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn carve(&self, plan: &Plan) -> Result<Plan> {
+        if let Some(stage) = self.breaker(plan)? {
+            return Ok(stage);
+        }
+        // A pipeline whose order somebody above may rely on keeps it: our workers do not.
+        let ordered = plan.output_ordering().is_some();
+        if !ordered && is_pipeline(plan) {
+            let open = self.open(plan)?;
+            let columns = open.columns.clone();
+            return Ok(open.finish(Sink::Collect { columns }, plan.schema(), self)?);
+        }
+        self.children(plan)
+    }
+
+    /// A node that stays, over carved children.
+    fn children(&self, plan: &Plan) -> Result<Plan> {
+        let children = plan.children();
+        if children.is_empty() {
+            return Ok(Arc::clone(plan));
+        }
+        let carved = children.iter().map(|c| self.carve(c).map(|new| same_partitions(c, new))).collect::<Result<Vec<_>>>()?;
+        let carved = carved.into_iter().collect::<Result<Vec<_>>>()?;
+        Arc::clone(plan).with_new_children(carved)
+    }
+
+    /// The stage that ends in this node, if the node ends one.
+    fn breaker(&self, plan: &Plan) -> Result<Option<Plan>> {
+        if let Some(node) = plan.downcast_ref::<AggregateExec>() {
+            return Ok(self.group(node)?.map(|s| s as Plan));
+        }
+        if let Some(node) = plan.downcast_ref::<SortExec>() {
+            if !node.preserve_partitioning() || node.input().output_partitioning().partition_count() == 1 {
+                return Ok(Some(self.sort(node, node.fetch())?));
+            }
+        }
+        if let Some(node) = plan.downcast_ref::<SortPreservingMergeExec>() {
+            if let Some(sort) = node.input().downcast_ref::<SortExec>() {
+                return Ok(Some(self.sort(sort, node.fetch().or(sort.fetch()))?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The open stage whose rows are those of `plan`.
+    fn open(&self, plan: &Plan) -> Result<Open> {
+        if let Some(node) = plan.downcast_ref::<FilterExec>().filter(|n| n.fetch().is_none()) {
+            let mut open = self.open(node.input())?;
+            open.filter(node)?;
+            return Ok(open);
+        }
+        if let Some(node) = plan.downcast_ref::<ProjectionExec>() {
+            let mut open = self.open(node.input())?;
+            open.project(node)?;
+            return Ok(open);
+        }
+        if let Some(node) = plan.downcast_ref::<HashJoinExec>().filter(|n| covers_join(n)) {
+            let build = self.open(node.left())?;
+            let mut open = self.open(node.right())?;
+            open.join(node, build)?;
+            return Ok(open);
+        }
+        if let Some(inner) = exchange(plan) {
+            return self.open(inner);
+        }
+        if let Some(stage) = self.breaker(plan)? {
+            return Open::over(stage, self.checked);
+        }
+        Open::over(self.children(plan)?, self.checked)
+    }
+
+    fn sort(&self, node: &SortExec, fetch: Option<usize>) -> Result<Plan> {
+        let mut open = self.open(node.input())?;
+        let visible = open.columns.len();
+        let mut columns = open.columns.clone();
+        let mut order = vec![];
+        for e in node.expr().iter() {
+            let r = open.lowering.expr(&e.expr, &open.columns.clone())?;
+            let column = columns.iter().position(|c| *c == r).unwrap_or_else(|| {
+                columns.push(r);
+                columns.len() - 1
+            });
+            order.push(SortKey { column, descending: e.options.descending, nulls_first: e.options.nulls_first });
+        }
+        Ok(open.finish(Sink::Sort { columns, visible, order, fetch }, node.schema(), self)?)
+    }
+
+    /// Partial, exchange and final collapse into one sink.
+    fn group(&self, last: &AggregateExec) -> Result<Option<Arc<StageExec>>> {
+        let first = match last.mode() {
+            AggregateMode::Single | AggregateMode::SinglePartitioned => last,
+            AggregateMode::Final | AggregateMode::FinalPartitioned => match partial(last.input()) {
+                Some(first) => first,
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        if !covers_group(first) {
+            return Ok(None);
+        }
+        let mut open = self.open(first.input())?;
+        let columns = open.columns.clone();
+        let keys = first.group_expr().expr().iter().map(|(e, _)| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
+        let mut aggregates = vec![];
+        for (i, (a, f)) in first.aggr_expr().iter().zip(first.filter_expr()).enumerate() {
+            let Some(function) = function(a.fun(), a) else { return Ok(None) };
+            let arg = a.expressions().into_iter().find(|e| !counts_rows(function, e));
+            let arg = arg.map(|e| open.lowering.expr(&e, &columns)).transpose()?;
+            let filter = f.as_ref().map(|f| open.lowering.expr(f, &columns)).transpose()?;
+            let returns = last.schema().field(first.group_expr().expr().len() + i).data_type().clone();
+            aggregates.push(AggregateCall { function, arg, filter, returns });
+        }
+        Ok(Some(open.finish(Sink::Group { keys, aggregates }, last.schema(), self)?))
+    }
+}
+
+/// Whether a collect stage is worth it: there is a filter or a join to run.
+fn is_pipeline(plan: &Plan) -> bool {
+    if let Some(p) = plan.downcast_ref::<ProjectionExec>() {
+        return is_pipeline(p.input());
+    }
+    plan.downcast_ref::<FilterExec>().is_some_and(|n| n.fetch().is_none()) || plan.downcast_ref::<HashJoinExec>().is_some_and(covers_join)
+}
+
+/// What lies behind a node that only moves rows between partitions.
+fn exchange(plan: &Plan) -> Option<&Plan> {
+    if let Some(n) = plan.downcast_ref::<RepartitionExec>() {
+        return Some(n.input());
+    }
+    if let Some(n) = plan.downcast_ref::<CoalescePartitionsExec>() {
+        return n.fetch().is_none().then(|| n.input());
+    }
+    plan.downcast_ref::<CooperativeExec>().map(CooperativeExec::input)
+}
+
+fn partial(plan: &Plan) -> Option<&AggregateExec> {
+    if let Some(n) = plan.downcast_ref::<AggregateExec>() {
+        return (*n.mode() == AggregateMode::Partial).then_some(n);
+    }
+    exchange(plan).and_then(partial)
+}
+
+/// A stock parent may rely on its children being hashed alike.
+fn same_partitions(old: &Plan, new: Plan) -> Result<Plan> {
+    let hashed = old.output_partitioning();
+    let differs = new.output_partitioning().partition_count() != hashed.partition_count();
+    if differs && matches!(hashed, Partitioning::Hash(..)) {
+        return Ok(Arc::new(RepartitionExec::try_new(new, hashed.clone())?));
+    }
+    Ok(new)
+}
+
+fn covers_group(node: &AggregateExec) -> bool {
+    let schema = node.input().schema();
+    let ty = |e: &Arc<dyn PhysicalExpr>| e.data_type(&schema).map(|t| physical(&t)).unwrap_or(Type::Any);
+    let keys = node.group_expr().is_single() && node.group_expr().expr().iter().all(|(e, _)| ty(e) != Type::Any);
+    keys && node.aggr_expr().iter().all(|a| {
+        let Some(f) = function(a.fun(), a) else { return false };
+        let args = a.expressions();
+        args.len() == 1 && (f == AggregateFunction::Count || ty(&args[0]) != Type::Any) && a.order_bys().is_empty()
+    })
+}
+
+/// The aggregate as a group sink knows it.
+fn function(udf: &AggregateUDF, a: &AggregateFunctionExpr) -> Option<AggregateFunction> {
+    Some(match (udf.name(), a.is_distinct()) {
+        ("count", false) => AggregateFunction::Count,
+        ("count", true) => AggregateFunction::CountDistinct,
+        ("sum", false) => AggregateFunction::Sum,
+        ("avg", false) => AggregateFunction::Avg,
+        ("min", _) => AggregateFunction::Min,
+        ("max", _) => AggregateFunction::Max,
+        _ => return None,
+    })
+}
+
+/// `count(*)` and `count(1)` count rows.
+fn counts_rows(f: AggregateFunction, e: &Arc<dyn PhysicalExpr>) -> bool {
+    f == AggregateFunction::Count && e.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null())
+}

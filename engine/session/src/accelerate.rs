@@ -1,0 +1,25 @@
+//! Stages in somebody else's DataFusion.
+
+use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use millstream_plan::{Rules, install};
+
+/// Adds Millstream's stages to a DataFusion session. Semantics stay the host's: integer overflow wraps.
+///
+/// ```
+/// use datafusion::execution::SessionStateBuilder;
+/// use datafusion::prelude::SessionContext;
+///
+/// let builder = SessionStateBuilder::new().with_default_features();
+/// let ctx = SessionContext::new_with_state(millstream::accelerate(builder).build());
+/// # let _ = ctx;
+/// ```
+pub fn accelerate(builder: SessionStateBuilder) -> SessionStateBuilder {
+    with_stages(builder, Rules::default())
+}
+
+/// Adds stages by `rules`.
+pub(crate) fn with_stages(mut builder: SessionStateBuilder, rules: Rules) -> SessionStateBuilder {
+    let theirs = builder.physical_optimizer_rules().take().unwrap_or_else(|| PhysicalOptimizer::new().rules);
+    builder.with_physical_optimizer_rules(install(theirs, rules))
+}

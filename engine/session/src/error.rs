@@ -1,0 +1,66 @@
+//! The error of the public API, graded by what the caller does next.
+
+use datafusion::error::DataFusionError;
+
+/// What the caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The query, the data or an option is wrong.
+    Invalid,
+    /// Millstream does not do this.
+    Unsupported,
+    /// Memory is used up: raise the limit or ask for less.
+    Exhausted,
+    /// A defect of Millstream: please report it.
+    Bug,
+}
+
+/// An error of Millstream.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let session = millstream::Session::new().unwrap();
+/// let error = session.sql("select nothing").await.unwrap_err();
+/// assert_eq!(error.kind(), millstream::ErrorKind::Invalid);
+/// # });
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+}
+
+/// The result of the public API.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` with a message for the user.
+    pub fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
+        Self { kind, message: message.to_string() }
+    }
+
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(e: DataFusionError) -> Self {
+        let kind = match e.find_root() {
+            DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
+            DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
+            DataFusionError::Internal(_) => ErrorKind::Bug,
+            _ => ErrorKind::Invalid,
+        };
+        Self::new(kind, e.strip_backtrace())
+    }
+}
+
+impl From<millstream_stage::Error> for Error {
+    fn from(e: millstream_stage::Error) -> Self {
+        DataFusionError::from(e).into()
+    }
+}

@@ -1,0 +1,317 @@
+//! `StageExec`: a stage as a node of DataFusion's physical plan.
+//!
+//! Children are the input and the build sides (each a `StageExec` with a build sink). The node holds no
+//! state between runs; a parent stage takes its child's rows in process, without a stream hop.
+
+use crate::context::{Cancel, EpochContext};
+use crate::convert::to_batch;
+use crate::program::{Placement, Program, Scope, Sink, SortKey};
+use crate::run::{Built, Output, run_stage};
+use crate::{Error, Result};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result as DfResult;
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, DynamicFilterPhysicalExpr, lit};
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
+use futures::StreamExt;
+use millstream_kernels::program::Instr;
+use std::fmt;
+use std::sync::Arc;
+
+/// A filter on the probe side's scan that a stage completes once it has built table `table`.
+#[derive(Clone, Debug)]
+pub struct RuntimeFilter {
+    /// Which build side.
+    pub table: usize,
+    /// DataFusion's filter, adopted from the join that the stage replaced.
+    pub filter: Arc<DynamicFilterPhysicalExpr>,
+    /// The probe side's key columns, as the filter names them.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// A stage in a physical plan.
+#[derive(Debug, Clone)]
+pub struct StageExec {
+    id: String,
+    program: Arc<Program>,
+    sink: Sink,
+    scope: Scope,
+    placement: Placement,
+    input: Arc<dyn ExecutionPlan>,
+    builds: Vec<Arc<dyn ExecutionPlan>>,
+    filters: Vec<RuntimeFilter>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl StageExec {
+    /// A stage over `input` that leaves rows of `schema`.
+    pub fn new(
+        id: impl Into<String>,
+        program: Arc<Program>,
+        sink: Sink,
+        placement: Placement,
+        input: Arc<dyn ExecutionPlan>,
+        builds: Vec<Arc<dyn ExecutionPlan>>,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = Arc::new(properties(&sink, &schema));
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { id: id.into(), program, sink, scope: Scope::Whole, placement, input, builds, filters: vec![], schema, properties, metrics }
+    }
+
+    /// With filters to complete when the build sides are there.
+    pub fn with_filters(mut self, filters: Vec<RuntimeFilter>) -> Self {
+        self.filters = filters;
+        self
+    }
+
+    /// On another device.
+    pub fn with_placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Stable within a query: the key of what the stage carries between epochs.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What the stage does.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// Where it ends.
+    pub fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// How much of the input the sink sees.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Its device, and why.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// The input.
+    pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
+    /// The build sides.
+    pub fn builds(&self) -> &[Arc<dyn ExecutionPlan>] {
+        &self.builds
+    }
+
+    /// Filters completed at run time.
+    pub fn filters(&self) -> &[RuntimeFilter] {
+        &self.filters
+    }
+
+    pub(crate) fn metric_set(&self) -> &ExecutionPlanMetricsSet {
+        &self.metrics
+    }
+
+    /// Completes the filters that wait for the build sides, so that the scan can prune by them.
+    pub(crate) fn publish_filters(&self, tables: &[Arc<Built>]) {
+        for f in &self.filters {
+            if let Some(range) = key_ranges(f, &tables[f.table], self.probe_types(f)) {
+                // An unusable range only means that nothing is pruned.
+                let _ = f.filter.update(range);
+            }
+            f.filter.mark_complete();
+        }
+    }
+
+    fn probe_types(&self, f: &RuntimeFilter) -> Vec<arrow::datatypes::DataType> {
+        let probe = self.program.instrs.iter().find_map(|i| match i {
+            Instr::Probe(p) if p.table as usize == f.table => Some(p),
+            _ => None,
+        });
+        probe.map_or_else(Vec::new, |p| p.keys.iter().map(|k| self.program.data_type(*k).clone()).collect())
+    }
+
+    /// The stage's rows as a stream of batches of the declared types.
+    fn stream(self, ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let epoch = ctx.session_config().get_extension::<EpochContext>();
+        let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), 8);
+        let out = builder.tx();
+        builder.spawn(async move {
+            let cancel = Cancel::default();
+            let _guard = cancel.guard();
+            let collect = matches!(self.sink, Sink::Collect { .. }).then(|| out.clone());
+            match run_stage(&self, ctx, epoch, cancel, collect).await? {
+                Output::Blocks(blocks) => {
+                    for b in blocks {
+                        let batch = to_batch(&b, &self.schema)?;
+                        if out.send(Ok(batch)).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                    Ok(())
+                }
+                Output::Table(_) => Err(Error::bug("a build stage is run by the stage that probes it").into()),
+            }
+        });
+        builder.build()
+    }
+
+    /// Runs the stage for its rows or its table.
+    ///
+    /// # Errors
+    /// What the data raises; `Closed` when cancelled.
+    pub async fn run(&self, ctx: Arc<TaskContext>, epoch: Option<Arc<EpochContext>>) -> Result<Output> {
+        let cancel = Cancel::default();
+        let guard = cancel.guard();
+        let out = run_stage(self, ctx, epoch, cancel, None).await;
+        guard.disarm();
+        out
+    }
+}
+
+/// `min <= key AND key <= max` over the integer keys of a table.
+fn key_ranges(f: &RuntimeFilter, built: &Built, types: Vec<arrow::datatypes::DataType>) -> Option<Arc<dyn PhysicalExpr>> {
+    use datafusion::common::ScalarValue as S;
+    use datafusion::logical_expr::Operator::{And, GtEq, LtEq};
+    let mut all: Option<Arc<dyn PhysicalExpr>> = None;
+    for (k, (key, t)) in f.keys.iter().zip(types).enumerate() {
+        if built.table.rows() == 0 {
+            return Some(lit(false));
+        }
+        let Some((lo, hi)) = built.table.key_range(k) else { continue };
+        let scalar = |v: i64| match &t {
+            arrow::datatypes::DataType::Int64 => Some(S::Int64(Some(v))),
+            arrow::datatypes::DataType::Int32 => i32::try_from(v).ok().map(|v| S::Int32(Some(v))),
+            arrow::datatypes::DataType::Date32 => i32::try_from(v).ok().map(|v| S::Date32(Some(v))),
+            _ => None,
+        };
+        let (Some(lo), Some(hi)) = (scalar(lo), scalar(hi)) else { continue };
+        let bounds: [Arc<dyn PhysicalExpr>; 2] =
+            [Arc::new(BinaryExpr::new(Arc::clone(key), GtEq, lit(lo))), Arc::new(BinaryExpr::new(Arc::clone(key), LtEq, lit(hi)))];
+        for b in bounds {
+            all = Some(match all {
+                Some(a) => Arc::new(BinaryExpr::new(a, And, b)),
+                None => b,
+            });
+        }
+    }
+    all
+}
+
+fn properties(sink: &Sink, schema: &SchemaRef) -> PlanProperties {
+    let mut eq = EquivalenceProperties::new(Arc::clone(schema));
+    if let Sink::Sort { order, visible, .. } = sink {
+        let known = order.iter().take_while(|k| k.column < *visible);
+        let exprs: Vec<PhysicalSortExpr> = known.map(|k| sort_expr(k, schema)).collect();
+        eq.add_orderings(LexOrdering::new(exprs));
+    }
+    let emission = if matches!(sink, Sink::Collect { .. }) { EmissionType::Incremental } else { EmissionType::Final };
+    PlanProperties::new(eq, Partitioning::UnknownPartitioning(1), emission, Boundedness::Bounded)
+}
+
+fn sort_expr(k: &SortKey, schema: &SchemaRef) -> PhysicalSortExpr {
+    PhysicalSortExpr {
+        expr: Arc::new(Column::new(schema.field(k.column).name(), k.column)),
+        options: arrow::compute::SortOptions { descending: k.descending, nulls_first: k.nulls_first },
+    }
+}
+
+impl DisplayAs for StageExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let DisplayFormatType::TreeRender = t {
+            return write!(f, "{} on {}", self.sink.name(), self.placement.device);
+        }
+        let count = |name: &str, n: usize| if n > 0 { format!(" {name}={n}") } else { String::new() };
+        let instrs = &self.program.instrs;
+        let filters = instrs.iter().filter(|i| matches!(i, Instr::Filter { .. })).count();
+        write!(f, "StageExec: {} id={} device={} ({})", self.sink.name(), self.id, self.placement.device, self.placement.reason)?;
+        write!(f, "{}{}", count("instructions", instrs.len()), count("filters", filters))?;
+        for i in instrs {
+            if let Instr::Probe(p) = i {
+                let keys: Vec<&str> = p.keys.iter().map(|k| physical_name(&self.program, *k)).collect();
+                write!(f, ", probe #{} {:?} on [{}]{}", p.table, p.kind, keys.join(", "), if p.residual.is_some() { " with residual" } else { "" })?;
+            }
+        }
+        match &self.sink {
+            Sink::Group { keys, aggregates } => {
+                let names: Vec<&str> = aggregates.iter().map(|a| a.function.name()).collect();
+                write!(f, ", keys={}, aggregates=[{}]", keys.len(), names.join(", "))?;
+            }
+            Sink::Sort { fetch: Some(n), .. } => write!(f, ", fetch={n}")?,
+            _ => {}
+        }
+        for c in &self.program.calls {
+            write!(f, ", call {}", c.expr)?;
+        }
+        Ok(())
+    }
+}
+
+fn physical_name(program: &Program, r: u16) -> &'static str {
+    use millstream_kernels::program::Type;
+    match program.ty(r) {
+        Type::Bool => "bool",
+        Type::I32 => "i32",
+        Type::I64 => "i64",
+        Type::Decimal => "decimal",
+        Type::F64 => "f64",
+        Type::Str => "str",
+        Type::Any => "any",
+    }
+}
+
+impl ExecutionPlan for StageExec {
+    fn name(&self) -> &str {
+        "StageExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        std::iter::once(&self.input).chain(&self.builds).collect()
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        if children.len() != 1 + self.builds.len() {
+            return Err(Error::bug("a stage has one input and its build sides as children").into());
+        }
+        let builds = children.split_off(1);
+        let input = children.remove(0);
+        Ok(Arc::new(Self { input, builds, metrics: ExecutionPlanMetricsSet::new(), ..self.as_ref().clone() }))
+    }
+
+    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>) -> DfResult<TreeNodeRecursion> {
+        for c in &self.program.calls {
+            if f(&c.expr)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, partition: usize, ctx: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        if partition != 0 {
+            return Err(Error::bug(format!("a stage has one partition, not {partition}")).into());
+        }
+        let (stage, schema) = (self.clone(), Arc::clone(&self.schema));
+        // Nothing starts before the first poll: a scalar subquery above may have to run first.
+        let stream = futures::stream::once(async move { stage.stream(ctx) }).flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}

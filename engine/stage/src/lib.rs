@@ -1,0 +1,29 @@
+//! Stages: straight-line programs between two pipeline breakers, run on one device.
+//!
+//! ```text
+//! program   what a stage does: instructions, sink, scope      (plain data)
+//! lower     DataFusion expressions to instructions
+//! convert   Arrow arrays <-> registers, narrow types
+//! scan      the stage's own Parquet scan: fetch on tokio, decode on the pool
+//! run       one chunk: cpu, reference, gpu; sinks; the driver that feeds them
+//! exec      StageExec, the node in DataFusion's plan
+//! codec     one message a stage
+//! ```
+//!
+//! Invariants: a stage node holds no state between runs; narrow types never reach a stock operator;
+//! this crate never chooses a device, it is told.
+
+pub mod codec;
+pub mod context;
+pub mod convert;
+mod error;
+pub mod exec;
+pub mod lower;
+pub mod program;
+pub mod run;
+pub mod scan;
+
+pub use context::{Cancel, EpochContext, Pool, Settings};
+pub use error::{Error, ErrorKind, Result};
+pub use exec::StageExec;
+pub use program::{AggregateCall, Call, ConstantSource, Device, Placement, Program, Scope, Sink, SortKey};

@@ -1,0 +1,323 @@
+//! What a stage does, as plain data: instructions over registers, a sink, a scope, a placement.
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::physical_expr::PhysicalExpr;
+use millstream_kernels::group::KeyType;
+use millstream_kernels::program::AggregateOp;
+pub use millstream_kernels::program::{Instr, JoinKind, Probe, Reg, Residual, Type};
+use millstream_kernels::{CHUNK_ROWS, Value};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a constant comes from.
+#[derive(Clone, Debug)]
+pub enum ConstantSource {
+    /// Known when planning.
+    Literal(Value),
+    /// Known when the stage starts: a scalar subquery, a parameter.
+    Late(Arc<dyn PhysicalExpr>),
+}
+
+/// A constant and its type.
+#[derive(Clone, Debug)]
+pub struct Constant {
+    /// Its value or where it comes from.
+    pub source: ConstantSource,
+    /// Its logical type.
+    pub data_type: DataType,
+}
+
+/// An expression that no kernel covers, evaluated by DataFusion over the live rows.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The expression, over the columns of `inputs`.
+    pub expr: Arc<dyn PhysicalExpr>,
+    /// Names and types of the inputs.
+    pub inputs: SchemaRef,
+    /// Whether it may be evaluated once per dictionary entry instead of once per row.
+    pub per_entry: bool,
+}
+
+/// A straight-line program. Registers `0 .. inputs.len()` are the input columns.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Column of the stage's input behind each input register.
+    pub inputs: Vec<usize>,
+    /// What to do, in order.
+    pub instrs: Vec<Instr>,
+    /// Literals and late-bound values.
+    pub constants: Vec<Constant>,
+    /// Expressions left to DataFusion.
+    pub calls: Vec<Call>,
+    /// The logical (Arrow) type of every register.
+    pub types: Vec<DataType>,
+}
+
+impl Program {
+    /// The logical type of a register.
+    pub fn data_type(&self, r: Reg) -> &DataType {
+        &self.types[r as usize]
+    }
+
+    /// The physical type of a register.
+    pub fn ty(&self, r: Reg) -> Type {
+        physical(self.data_type(r))
+    }
+
+    /// The key type of a register.
+    pub fn key_type(&self, r: Reg) -> KeyType {
+        key_type(self.data_type(r))
+    }
+
+    /// Drops what `sink` does not need, gathers build columns as late as possible and numbers the
+    /// registers anew. Returns the sink in the new numbers.
+    pub fn finish(&mut self, mut sink: Sink) -> Sink {
+        let live = self.live(&sink);
+        self.instrs.retain(|i| match i {
+            Instr::Filter { .. } | Instr::Probe(_) => true,
+            i => i.out().is_some_and(|r| live[r as usize]),
+        });
+        self.sink_gathers();
+        let mut order: Vec<Reg> = (0..self.inputs.len() as Reg).filter(|r| live[*r as usize]).collect();
+        let kept = order.len();
+        let mut rest: Vec<Reg> = vec![];
+        for i in &mut self.instrs {
+            i.each_register(&mut |r| {
+                if *r as usize >= self.inputs.len() && !rest.contains(r) {
+                    rest.push(*r);
+                }
+            });
+        }
+        order.extend(rest);
+        let mut new = vec![Reg::MAX; self.types.len()];
+        order.iter().enumerate().for_each(|(i, r)| new[*r as usize] = i as Reg);
+        self.instrs.iter_mut().for_each(|i| i.each_register(&mut |r| *r = new[*r as usize]));
+        sink.each_register(&mut |r| *r = new[*r as usize]);
+        self.types = order.iter().map(|r| self.types[*r as usize].clone()).collect();
+        self.inputs = order[..kept].iter().map(|r| self.inputs[*r as usize]).collect();
+        sink
+    }
+
+    fn live(&self, sink: &Sink) -> Vec<bool> {
+        let mut live = vec![false; self.types.len()];
+        sink.reads().into_iter().for_each(|r| live[r as usize] = true);
+        for i in self.instrs.iter().rev() {
+            let needed = matches!(i, Instr::Filter { .. } | Instr::Probe(_)) || i.out().is_some_and(|r| live[r as usize]);
+            if needed {
+                i.reads().into_iter().for_each(|r| live[r as usize] = true);
+            }
+        }
+        live
+    }
+
+    /// Moves each gather to just before its first reader: rows filtered in between are not gathered.
+    fn sink_gathers(&mut self) {
+        let mut waiting: Vec<Instr> = vec![];
+        let mut out = Vec::with_capacity(self.instrs.len());
+        for i in std::mem::take(&mut self.instrs) {
+            let reads = i.reads();
+            let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|g: &Instr| g.out().is_some_and(|r| reads.contains(&r)));
+            waiting = later;
+            out.extend(now);
+            if matches!(i, Instr::Gather { .. }) { waiting.push(i) } else { out.push(i) }
+        }
+        out.extend(waiting);
+        self.instrs = out;
+    }
+
+    /// Rows a chunk of this program has.
+    pub fn chunk_rows(&self) -> usize {
+        CHUNK_ROWS
+    }
+}
+
+/// The physical type that holds values of a logical type.
+pub fn physical(t: &DataType) -> Type {
+    match t {
+        DataType::Boolean => Type::Bool,
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 => Type::I32,
+        DataType::Date32 => Type::I32,
+        DataType::Int64 | DataType::UInt32 | DataType::Timestamp(..) | DataType::Date64 => Type::I64,
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) => Type::Decimal,
+        DataType::Float64 => Type::F64,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Type::Str,
+        DataType::Dictionary(_, v) if physical(v) == Type::Str => Type::Str,
+        _ => Type::Any,
+    }
+}
+
+/// The key type of a logical type.
+pub fn key_type(t: &DataType) -> KeyType {
+    let precision = match t {
+        DataType::Decimal128(p, _) | DataType::Decimal64(p, _) | DataType::Decimal32(p, _) => *p,
+        _ => 0,
+    };
+    KeyType::new(physical(t), precision)
+}
+
+/// An aggregate of a group sink, as SQL names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AggregateCall {
+    /// What to compute; `avg` is a sum and a count, divided at the end.
+    pub function: AggregateFunction,
+    /// Its argument; none for `count(*)`.
+    pub arg: Option<Reg>,
+    /// Only rows where this register is true.
+    pub filter: Option<Reg>,
+    /// The logical type of its result.
+    pub returns: DataType,
+}
+
+/// The functions a group sink knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AggregateFunction {
+    /// Rows or non-null values.
+    Count,
+    /// Distinct non-null values.
+    CountDistinct,
+    /// Exact sum.
+    Sum,
+    /// Sum divided by count.
+    Avg,
+    /// Least.
+    Min,
+    /// Greatest.
+    Max,
+}
+
+impl AggregateFunction {
+    /// The states it needs, in order.
+    pub fn states(self) -> &'static [AggregateOp] {
+        match self {
+            Self::Count => &[AggregateOp::Count],
+            Self::CountDistinct => &[AggregateOp::CountDistinct],
+            Self::Sum => &[AggregateOp::Sum],
+            Self::Avg => &[AggregateOp::Sum, AggregateOp::Count],
+            Self::Min => &[AggregateOp::Min],
+            Self::Max => &[AggregateOp::Max],
+        }
+    }
+
+    /// As in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::CountDistinct => "count distinct",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// One column of a sort order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SortKey {
+    /// Position among the sink's columns.
+    pub column: usize,
+    /// Greatest first.
+    pub descending: bool,
+    /// Nulls before all values.
+    pub nulls_first: bool,
+}
+
+/// Where a stage ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sink {
+    /// Batches of these registers.
+    Collect { columns: Vec<Reg> },
+    /// Groups: keys, then aggregates.
+    Group { keys: Vec<Reg>, aggregates: Vec<AggregateCall> },
+    /// A join table on `keys` that holds `columns`.
+    Build { keys: Vec<Reg>, columns: Vec<Reg>, null_equals_null: bool },
+    /// All rows in order, or the first `fetch` of them. `columns` may end in hidden sort columns:
+    /// only the first `visible` leave.
+    Sort { columns: Vec<Reg>, visible: usize, order: Vec<SortKey>, fetch: Option<usize> },
+}
+
+impl Sink {
+    /// Its name in EXPLAIN.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Sink::Collect { .. } => "collect",
+            Sink::Group { .. } => "group",
+            Sink::Build { .. } => "build",
+            Sink::Sort { fetch: Some(_), .. } => "top-n",
+            Sink::Sort { .. } => "sort",
+        }
+    }
+
+    /// Calls `f` on every register that the sink names.
+    pub fn each_register(&mut self, f: &mut dyn FnMut(&mut Reg)) {
+        match self {
+            Sink::Collect { columns } | Sink::Sort { columns, .. } => columns.iter_mut().for_each(f),
+            Sink::Build { keys, columns, .. } => keys.iter_mut().chain(columns).for_each(f),
+            Sink::Group { keys, aggregates } => {
+                keys.iter_mut().for_each(&mut *f);
+                aggregates.iter_mut().for_each(|a| a.arg.iter_mut().chain(a.filter.as_mut()).for_each(&mut *f));
+            }
+        }
+    }
+
+    /// The registers it reads.
+    pub fn reads(&self) -> Vec<Reg> {
+        match self {
+            Sink::Collect { columns } | Sink::Sort { columns, .. } => columns.clone(),
+            Sink::Build { keys, columns, .. } => keys.iter().chain(columns).copied().collect(),
+            Sink::Group { keys, aggregates } => {
+                let args = aggregates.iter().flat_map(|a| a.arg.into_iter().chain(a.filter));
+                keys.iter().copied().chain(args).collect()
+            }
+        }
+    }
+}
+
+/// How much of the input a sink sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// All of it: one process finishes the work.
+    Whole,
+    /// A part of it: the output is merged by a `Final` stage.
+    Partial,
+    /// The outputs of `Partial` stages.
+    Final,
+}
+
+/// Where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Device {
+    /// SIMD kernels on the pool.
+    Cpu,
+    /// Compute shaders.
+    Gpu,
+    /// The oracle: one row at a time, for tests.
+    Reference,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Device::Cpu => "cpu",
+            Device::Gpu => "gpu",
+            Device::Reference => "reference",
+        })
+    }
+}
+
+/// The device of a stage and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Where.
+    pub device: Device,
+    /// Why, for EXPLAIN.
+    pub reason: String,
+}
+
+impl Placement {
+    /// On the CPU, because `reason`.
+    pub fn cpu(reason: impl Into<String>) -> Self {
+        Self { device: Device::Cpu, reason: reason.into() }
+    }
+}

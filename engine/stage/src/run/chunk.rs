@@ -1,0 +1,244 @@
+//! One chunk through a program on the CPU.
+//!
+//! A filter or a probe starts a new generation of rows; a register stays at the generation it was
+//! written in and is gathered once, when an instruction of a later generation reads it.
+
+use super::Bound;
+use crate::convert::{Block, Reader, to_array};
+use crate::program::Call;
+use crate::{Cancel, Error, Result};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use datafusion::logical_expr::ColumnarValue;
+use millstream_kernels::filter::{Selection, select};
+use millstream_kernels::join::ProbeScratch;
+use millstream_kernels::program::{Instr, Reg};
+use millstream_kernels::{Buf, Strings, Values, Vector, arith, boolean, cast, compare, gather};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Where the rows of a chunk go at the end of the program.
+pub trait RowSink {
+    /// Takes the live rows: the sink reads its registers from `regs`.
+    ///
+    /// # Errors
+    /// What the sink's kernels raise.
+    fn consume(&mut self, regs: &mut Registers) -> Result<()>;
+}
+
+/// The registers of one chunk.
+#[derive(Clone, Default)]
+pub struct Registers {
+    slots: Vec<Option<(usize, Vector)>>,
+    /// Rows now live.
+    pub rows: usize,
+    /// `steps[g]`: row of generation `g` behind each row of generation `g + 1`.
+    steps: Vec<Arc<Vec<u32>>>,
+    /// Row of generation `g` behind each live row, as far as composed: (up to generation, rows).
+    composed: HashMap<usize, (usize, Arc<Vec<u32>>)>,
+}
+
+impl Registers {
+    /// Empty registers for a program with `registers` of them.
+    pub fn new(registers: usize, rows: usize) -> Self {
+        Self { slots: vec![None; registers], rows, steps: vec![], composed: HashMap::new() }
+    }
+
+    /// Writes a register at the current generation.
+    pub fn set(&mut self, r: Reg, v: Vector) {
+        self.slots[r as usize] = Some((self.steps.len(), v));
+    }
+
+    /// Brings a register to the current generation.
+    ///
+    /// # Errors
+    /// `Bug` when it was never written.
+    pub fn sync(&mut self, r: Reg) -> Result<()> {
+        let now = self.steps.len();
+        let (at, constant) = match &self.slots[r as usize] {
+            Some((at, v)) => (*at, v.constant),
+            None => return Err(Error::bug(format!("register {r} is read before it is written"))),
+        };
+        if at == now {
+            return Ok(());
+        }
+        let rows = if constant { None } else { Some(self.rows_of(at)) };
+        if let Some((at, v)) = &mut self.slots[r as usize] {
+            if let Some(rows) = rows {
+                *v = gather::gather(v, &rows)?;
+            }
+            *at = now;
+        }
+        Ok(())
+    }
+
+    /// A register at the current generation; `sync` it first.
+    ///
+    /// # Errors
+    /// `Bug` when it was never written.
+    pub fn get(&self, r: Reg) -> Result<&Vector> {
+        match &self.slots[r as usize] {
+            Some((_, v)) => Ok(v),
+            None => Err(Error::bug(format!("register {r} is read before it is written"))),
+        }
+    }
+
+    /// Row of generation `g` behind each live row.
+    fn rows_of(&mut self, g: usize) -> Arc<Vec<u32>> {
+        let now = self.steps.len();
+        let (mut at, mut rows) = match self.composed.get(&g) {
+            Some((at, rows)) => (*at, Arc::clone(rows)),
+            None => (g + 1, Arc::clone(&self.steps[g])),
+        };
+        while at < now {
+            rows = Arc::new(self.steps[at].iter().map(|r| rows[*r as usize]).collect());
+            at += 1;
+        }
+        self.composed.insert(g, (now, Arc::clone(&rows)));
+        rows
+    }
+
+    /// Starts a generation: its row `i` is row `rows[i]` of the current one.
+    pub fn advance(&mut self, rows: Vec<u32>) {
+        self.rows = rows.len();
+        self.steps.push(Arc::new(rows));
+    }
+}
+
+/// Runs chunks: the program's state that one worker keeps between chunks.
+pub struct Chunks {
+    pub(super) bound: Arc<Bound>,
+    pub(super) probes: Vec<ProbeScratch>,
+    /// Results of calls over the entries of the dictionary seen last, by call.
+    memo: HashMap<u16, (u64, Option<Vector>)>,
+    pub(super) cancel: Cancel,
+}
+
+impl Chunks {
+    /// A worker's state.
+    pub fn new(bound: Arc<Bound>, cancel: Cancel) -> Self {
+        let probes = bound.tables.iter().map(|_| ProbeScratch::default()).collect();
+        Self { bound, probes, memo: HashMap::new(), cancel }
+    }
+
+    /// Runs a block, chunk by chunk.
+    ///
+    /// # Errors
+    /// What an instruction raises on a live row; `Closed` when cancelled.
+    pub fn block(&mut self, block: &Block, sink: &mut dyn RowSink) -> Result<()> {
+        let size = self.bound.program.chunk_rows();
+        let mut at = 0;
+        while at < block.rows {
+            self.cancel.check()?;
+            let len = size.min(block.rows - at);
+            let mut regs = Registers::new(self.bound.program.types.len(), len);
+            for (r, c) in block.columns.iter().enumerate() {
+                regs.set(r as Reg, c.slice(at, len));
+            }
+            self.run(regs, 0, sink)?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Runs the program from instruction `from`.
+    pub(super) fn run(&mut self, mut regs: Registers, from: usize, sink: &mut dyn RowSink) -> Result<()> {
+        let bound = Arc::clone(&self.bound);
+        for (at, instr) in bound.program.instrs.iter().enumerate().skip(from) {
+            if regs.rows == 0 {
+                return Ok(());
+            }
+            match instr {
+                Instr::Filter { cond } => self.filter(&mut regs, *cond)?,
+                Instr::Probe(p) => match self.probe(p, regs, at, sink)? {
+                    Some(r) => regs = r,
+                    None => return Ok(()),
+                },
+                instr => self.step(instr, &mut regs)?,
+            }
+        }
+        if regs.rows > 0 { sink.consume(&mut regs) } else { Ok(()) }
+    }
+
+    fn filter(&mut self, regs: &mut Registers, cond: Reg) -> Result<()> {
+        regs.sync(cond)?;
+        if let Selection::Rows(rows) = select(regs.get(cond)?, regs.rows)? {
+            regs.advance(rows);
+        }
+        Ok(())
+    }
+
+    /// Runs an instruction that keeps the rows as they are.
+    pub(super) fn step(&mut self, instr: &Instr, regs: &mut Registers) -> Result<()> {
+        for r in instr.reads() {
+            regs.sync(r)?;
+        }
+        let n = regs.rows;
+        let out = match instr {
+            Instr::Const { constant, .. } => self.bound.constants[*constant as usize].clone(),
+            Instr::Compare { op, a, b, .. } => compare::compare(*op, regs.get(*a)?, regs.get(*b)?, n)?,
+            Instr::Arith { op, a, b, ty, checked, .. } => arith::arith(*op, regs.get(*a)?, regs.get(*b)?, *ty, *checked, n)?,
+            Instr::Bool { op, a, b, .. } => boolean::logic(*op, regs.get(*a)?, regs.get(*b)?, n)?,
+            Instr::Not { a, .. } => boolean::not(regs.get(*a)?, n)?,
+            Instr::IsNull { a, negated, .. } => boolean::is_null(regs.get(*a)?, *negated, n),
+            Instr::Select { cond, a, b, .. } => boolean::select(regs.get(*cond)?, regs.get(*a)?, regs.get(*b)?, n)?,
+            Instr::Cast { a, to, scale, .. } => cast::cast(regs.get(*a)?, *to, *scale)?,
+            Instr::Call { call, inputs, .. } => self.call(*call, inputs, regs)?,
+            Instr::Gather { table, column, rows, .. } => {
+                let built = &self.bound.tables[*table as usize];
+                let Values::I32(rows) = &regs.get(*rows)?.values else {
+                    return Err(Error::bug("row ids expected"));
+                };
+                gather::gather_outer(&built.columns[*column as usize], rows)?
+            }
+            Instr::Filter { .. } | Instr::Probe(_) => return Err(Error::bug("not a row-keeping instruction")),
+        };
+        if let Some(r) = instr.out() {
+            regs.set(r, out);
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, call: u16, inputs: &[Reg], regs: &Registers) -> Result<Vector> {
+        let bound = Arc::clone(&self.bound);
+        let c = &bound.program.calls[call as usize];
+        if let ([r], true) = (inputs, c.per_entry) {
+            let v = regs.get(*r)?;
+            if let (Values::Str(Strings::Dict { codes, dict }), None, false) = (&v.values, &v.valid, v.constant) {
+                let known = self.memo.get(&call).is_some_and(|(id, _)| *id == dict.id());
+                if !known {
+                    // An entry that no row has may raise: then the rows decide.
+                    let entries = Vector::new(Values::Str(Strings::Dict {
+                        codes: Buf::from((0..dict.values().len() as i32).collect::<Vec<_>>()),
+                        dict: Arc::clone(dict),
+                    }));
+                    let result = evaluate(c, &[&entries], dict.values().len()).ok();
+                    self.memo.insert(call, (dict.id(), result));
+                }
+                if let Some((_, Some(result))) = self.memo.get(&call) {
+                    let rows: Vec<u32> = codes[..regs.rows].iter().map(|c| *c as u32).collect();
+                    return Ok(gather::gather(result, &rows)?);
+                }
+            }
+        }
+        let inputs = inputs.iter().map(|r| regs.get(*r)).collect::<Result<Vec<_>>>()?;
+        evaluate(c, &inputs, regs.rows)
+    }
+}
+
+/// A call over rows.
+pub(super) fn evaluate(c: &Call, inputs: &[&Vector], rows: usize) -> Result<Vector> {
+    let columns = inputs
+        .iter()
+        .zip(c.inputs.fields())
+        .map(|(v, f)| to_array(v, f.data_type(), rows))
+        .collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(&c.inputs), columns, &options)?;
+    match c.expr.evaluate(&batch)? {
+        ColumnarValue::Array(a) => Reader::default().vector(&a),
+        ColumnarValue::Scalar(s) => {
+            let v = Reader::default().vector(&s.to_array()?)?;
+            Ok(Vector { constant: true, ..v })
+        }
+    }
+}

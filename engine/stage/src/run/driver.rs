@@ -1,0 +1,509 @@
+//! Feeds a stage: builds first, then morsels to workers, tails, and the sink's end.
+
+use super::chunk::{Chunks, RowSink};
+use super::reference::{ReferenceSink, RowProgram};
+use super::sink::{GroupSink, RowsSink, build, join_blocks, sort};
+use super::{Bound, Built, Carried, split};
+use crate::context::{Cancel, EpochContext, Settings};
+use crate::convert::{Block, Reader, to_batch};
+use crate::exec::StageExec;
+use crate::program::{Device, Sink};
+use crate::scan::{Fetched, ParquetScan, RowGroup};
+use crate::{Error, Result};
+use arrow::array::RecordBatch;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use millstream_kernels::program::Instr;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{Mutex, mpsc};
+
+/// Rows of a morsel cut from a block in memory.
+const MORSEL_ROWS: usize = 64 * 1024;
+
+/// What a stage leaves.
+pub enum Output {
+    /// Rows, in narrow types.
+    Blocks(Vec<Block>),
+    /// A join table.
+    Table(Arc<Built>),
+}
+
+/// What is measured of a stage's run.
+#[derive(Clone, Debug)]
+pub struct StageMetrics {
+    /// Rows that entered.
+    pub input_rows: Count,
+    /// Rows that left.
+    pub output_rows: Count,
+    /// Time on the pool, all threads.
+    pub compute: Time,
+    /// Time waiting for bytes.
+    pub fetch: Time,
+    /// From start to end, builds included.
+    pub elapsed: Time,
+    /// Stages that were placed on the GPU and ran on the CPU after all.
+    pub fallbacks: Count,
+}
+
+impl StageMetrics {
+    /// Registered with a plan node's metrics.
+    pub fn new(set: &ExecutionPlanMetricsSet) -> Self {
+        Self {
+            input_rows: MetricBuilder::new(set).counter("input_rows", 0),
+            output_rows: MetricBuilder::new(set).output_rows(0),
+            compute: MetricBuilder::new(set).elapsed_compute(0),
+            fetch: MetricBuilder::new(set).subset_time("fetch_time", 0),
+            elapsed: MetricBuilder::new(set).subset_time("stage_time", 0),
+            fallbacks: MetricBuilder::new(set).counter("gpu_fallbacks", 0),
+        }
+    }
+}
+
+/// Where a collect sink's batches go while the stage runs.
+pub type BatchSender = mpsc::Sender<datafusion::error::Result<RecordBatch>>;
+
+/// Runs a stage to its end. A collect sink with `out` streams its batches there and leaves no blocks.
+pub fn run_stage<'a>(
+    stage: &'a StageExec,
+    ctx: Arc<TaskContext>,
+    epoch: Option<Arc<EpochContext>>,
+    cancel: Cancel,
+    out: Option<BatchSender>,
+) -> BoxFuture<'a, Result<Output>> {
+    async move {
+        let metrics = StageMetrics::new(stage.metric_set());
+        let started = Instant::now();
+        let run = Run { stage, ctx, epoch, cancel, out, metrics: metrics.clone() };
+        let output = run.run().await;
+        metrics.elapsed.add_elapsed(started);
+        output
+    }
+    .boxed()
+}
+
+/// One run of one stage.
+pub(super) struct Run<'a> {
+    pub(super) stage: &'a StageExec,
+    pub(super) ctx: Arc<TaskContext>,
+    pub(super) epoch: Option<Arc<EpochContext>>,
+    pub(super) cancel: Cancel,
+    out: Option<BatchSender>,
+    pub(super) metrics: StageMetrics,
+}
+
+/// One worker: its chunks and its part of the sink.
+pub(super) struct Worker {
+    pub(super) sink: WorkerSink,
+    engine: Engine,
+    reader: Reader,
+    reservation: MemoryReservation,
+    metrics: StageMetrics,
+}
+
+enum Engine {
+    Chunks(Chunks),
+    Rows(RowProgram),
+}
+
+pub(super) enum WorkerSink {
+    Group(GroupSink),
+    Rows(RowsSink),
+    Reference(ReferenceSink),
+}
+
+impl Worker {
+    pub(super) fn block(&mut self, block: &Block) -> Result<()> {
+        self.metrics.input_rows.add(block.rows);
+        match (&mut self.engine, &mut self.sink) {
+            (Engine::Chunks(c), sink) => c.block(block, sink.rows()?)?,
+            (Engine::Rows(p), WorkerSink::Reference(sink)) => p.block(block, sink)?,
+            (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
+        }
+        let held = match &self.sink {
+            WorkerSink::Group(g) => g.size(),
+            WorkerSink::Rows(r) => r.size(),
+            WorkerSink::Reference(_) => 0,
+        };
+        self.reservation.try_resize(held)?;
+        Ok(())
+    }
+
+    fn tail(&mut self, at: usize, range: std::ops::Range<usize>) -> Result<()> {
+        match (&mut self.engine, &mut self.sink) {
+            (Engine::Chunks(c), sink) => c.tail(at, range, sink.rows()?),
+            (Engine::Rows(p), WorkerSink::Reference(sink)) => p.tail(at, range, sink),
+            (Engine::Rows(_), _) => Err(Error::bug("the reference has its own sink")),
+        }
+    }
+}
+
+impl WorkerSink {
+    fn rows(&mut self) -> Result<&mut dyn RowSink> {
+        match self {
+            WorkerSink::Group(g) => Ok(g),
+            WorkerSink::Rows(r) => Ok(r),
+            WorkerSink::Reference(_) => Err(Error::bug("the reference takes values, not registers")),
+        }
+    }
+}
+
+/// What workers take their input from.
+pub(super) enum Source {
+    Groups { scan: Arc<ParquetScan>, groups: Mutex<VecDeque<RowGroup>> },
+    Blocks(Mutex<VecDeque<Block>>),
+    Streams { batches: Mutex<mpsc::Receiver<datafusion::error::Result<RecordBatch>>>, _tasks: Vec<SpawnedTask<()>> },
+}
+
+pub(super) enum Morsel {
+    Fetched(Fetched),
+    Block(Block),
+    Batch(RecordBatch),
+}
+
+impl Source {
+    pub(super) async fn next(&self, fetch: &Time) -> Result<Option<Morsel>> {
+        match self {
+            Source::Groups { scan, groups } => {
+                let Some(group) = groups.lock().await.pop_front() else { return Ok(None) };
+                let started = Instant::now();
+                let fetched = scan.fetch(group).await?;
+                fetch.add_elapsed(started);
+                Ok(Some(Morsel::Fetched(fetched)))
+            }
+            Source::Blocks(blocks) => Ok(blocks.lock().await.pop_front().map(Morsel::Block)),
+            Source::Streams { batches, .. } => match batches.lock().await.recv().await {
+                Some(batch) => Ok(Some(Morsel::Batch(batch?))),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+impl Morsel {
+    /// Hands the morsel's rows on as blocks of the program's inputs.
+    pub(super) fn blocks(self, inputs: &[usize], reader: &mut Reader, mut take: impl FnMut(Block) -> Result<()>) -> Result<()> {
+        match self {
+            Morsel::Fetched(f) => f.decode(reader, take),
+            Morsel::Block(b) => take(b),
+            Morsel::Batch(b) => {
+                let block = reader.block(&b, inputs)?;
+                take(block)
+            }
+        }
+    }
+}
+
+impl Run<'_> {
+    async fn run(self) -> Result<Output> {
+        let settings = Settings::of(&self.ctx)?;
+        let mut carried = self.epoch.as_ref().and_then(|e| e.take(self.stage.id())).unwrap_or_default();
+        let tables = match carried.tables.take() {
+            Some(tables) => tables,
+            None => self.tables().await?,
+        };
+        self.stage.publish_filters(&tables);
+        let bound = Arc::new(Bound::new(Arc::clone(self.stage.program()), tables.clone())?);
+        let source = Arc::new(self.source().await?);
+        let reservation = MemoryConsumer::new(format!("{} {}", self.stage.id(), self.stage.sink().name())).register(self.ctx.memory_pool());
+
+        let device = settings.force.filter(|d| *d != Device::Gpu).unwrap_or(self.stage.placement().device);
+        let threads = if device == Device::Reference { 1 } else { settings.pool.threads() };
+        let mut workers = vec![];
+        for _ in 0..threads {
+            workers.push(self.worker(&bound, device, reservation.new_empty())?);
+        }
+        let mut workers = self.feed(&settings, workers, &source).await?;
+        workers = self.tails(&settings, workers, &bound).await?;
+        if self.epoch.is_some() {
+            carried.tables = Some(tables);
+        }
+        self.finish(&settings, workers, carried).await
+    }
+
+    async fn tables(&self) -> Result<Vec<Arc<Built>>> {
+        let mut out = vec![];
+        for b in self.stage.builds() {
+            let build = b.downcast_ref::<StageExec>().ok_or_else(|| Error::bug("a build side that is no stage"))?;
+            // The build side is whole in every epoch.
+            match run_stage(build, Arc::clone(&self.ctx), None, self.cancel.clone(), None).await? {
+                Output::Table(t) => out.push(t),
+                Output::Blocks(_) => return Err(Error::bug("a build side without a build sink")),
+            }
+        }
+        Ok(out)
+    }
+
+    fn worker(&self, bound: &Arc<Bound>, device: Device, reservation: MemoryReservation) -> Result<Worker> {
+        let program = self.stage.program();
+        if device == Device::Reference {
+            let sink = WorkerSink::Reference(ReferenceSink::new(self.stage.sink().clone()));
+            let engine = Engine::Rows(RowProgram::new(Arc::clone(bound)));
+            return Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() });
+        }
+        let sink = match self.stage.sink() {
+            Sink::Group { keys, aggregates } => WorkerSink::Group(GroupSink::new(program, keys, aggregates)?),
+            sink => WorkerSink::Rows(RowsSink::new(sink.reads())),
+        };
+        let engine = Engine::Chunks(Chunks::new(Arc::clone(bound), self.cancel.clone()));
+        Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() })
+    }
+
+    async fn source(&self) -> Result<Source> {
+        let plan = see_through(self.stage.input());
+        let inputs = &self.stage.program().inputs;
+        if let Some(child) = plan.downcast_ref::<StageExec>() {
+            let output = run_stage(child, Arc::clone(&self.ctx), self.epoch.clone(), self.cancel.clone(), None).await?;
+            let Output::Blocks(blocks) = output else { return Err(Error::bug("a join table as input")) };
+            let pick = |b: Block| Block { columns: inputs.iter().map(|i| b.columns[*i].clone()).collect(), rows: b.rows };
+            let blocks = split(blocks.into_iter().map(pick).collect(), MORSEL_ROWS);
+            return Ok(Source::Blocks(Mutex::new(blocks.into())));
+        }
+        if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx)) {
+            if let Some(groups) = scan.row_groups().await? {
+                let groups = self.slice(groups);
+                return Ok(Source::Groups { scan: Arc::new(scan), groups: Mutex::new(groups) });
+            }
+        }
+        self.streams(plan)
+    }
+
+    /// The part of the input that belongs to this epoch.
+    fn slice<T>(&self, all: Vec<T>) -> VecDeque<T> {
+        let Some(e) = &self.epoch else { return all.into() };
+        all.into_iter().enumerate().filter(|(i, _)| i % e.epochs == e.epoch).map(|(_, t)| t).collect()
+    }
+
+    /// All partitions of a stock child, polled at once.
+    fn streams(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<Source> {
+        let partitions = plan.output_partitioning().partition_count();
+        let (tx, rx) = mpsc::channel(2 * partitions);
+        let mut tasks = vec![];
+        let slice = self.epoch.as_ref().map(|e| (e.epoch, e.epochs));
+        for p in 0..partitions {
+            let mut stream = plan.execute(p, Arc::clone(&self.ctx))?;
+            let tx = tx.clone();
+            tasks.push(SpawnedTask::spawn(async move {
+                let mut number = 0;
+                while let Some(batch) = stream.next().await {
+                    let failed = batch.is_err();
+                    let mine = slice.is_none_or(|(epoch, epochs)| number % epochs == epoch);
+                    number += 1;
+                    if (mine || failed) && tx.send(batch).await.is_err() || failed {
+                        return;
+                    }
+                }
+            }));
+        }
+        Ok(Source::Streams { batches: Mutex::new(rx), _tasks: tasks })
+    }
+
+    /// Runs every worker until the source is dry.
+    async fn feed(&self, settings: &Settings, workers: Vec<Worker>, source: &Arc<Source>) -> Result<Vec<Worker>> {
+        let inputs: Arc<Vec<usize>> = Arc::new(self.stage.program().inputs.clone());
+        let mut tasks = vec![];
+        for mut worker in workers {
+            let (source, pool, inputs) = (Arc::clone(source), settings.pool.clone(), Arc::clone(&inputs));
+            let (metrics, cancel, out) = (self.metrics.clone(), self.cancel.clone(), self.out.clone());
+            let schema = self.stage.schema();
+            tasks.push(SpawnedTask::spawn(async move {
+                while let Some(morsel) = source.next(&metrics.fetch).await? {
+                    cancel.check()?;
+                    let (inputs, time) = (Arc::clone(&inputs), metrics.compute.clone());
+                    worker = pool
+                        .run(move || {
+                            let _timer = time.timer();
+                            let mut reader = std::mem::take(&mut worker.reader);
+                            morsel.blocks(&inputs, &mut reader, |b| worker.block(&b))?;
+                            worker.reader = reader;
+                            Ok(worker)
+                        })
+                        .await?;
+                    if let Some(out) = &out {
+                        flush(&mut worker, &schema, out, &metrics).await?;
+                    }
+                }
+                Ok::<_, Error>(worker)
+            }));
+        }
+        // The first error ends the others: dropping a task aborts it, the token stops its pool work.
+        let guard = self.cancel.guard();
+        let done = futures::future::try_join_all(tasks.into_iter().map(joined)).await?;
+        guard.disarm();
+        Ok(done)
+    }
+
+    /// Build rows that are still owed, probe by probe.
+    async fn tails(&self, settings: &Settings, mut workers: Vec<Worker>, bound: &Arc<Bound>) -> Result<Vec<Worker>> {
+        if self.epoch.as_ref().is_some_and(|e| !e.is_final()) {
+            return Ok(workers);
+        }
+        for (at, instr) in bound.program.instrs.iter().enumerate() {
+            let Instr::Probe(p) = instr else { continue };
+            if !p.kind.has_tail() {
+                continue;
+            }
+            let rows = bound.tables[p.table as usize].table.rows();
+            let share = rows.div_ceil(workers.len().max(1));
+            let mut tasks = vec![];
+            for (w, mut worker) in workers.into_iter().enumerate() {
+                let range = (w * share).min(rows)..((w + 1) * share).min(rows);
+                let (pool, time) = (settings.pool.clone(), self.metrics.compute.clone());
+                tasks.push(async move {
+                    pool.run(move || {
+                        let _timer = time.timer();
+                        worker.tail(at, range)?;
+                        Ok(worker)
+                    })
+                    .await
+                });
+            }
+            workers = futures::future::try_join_all(tasks).await?;
+        }
+        if let Some(out) = &self.out {
+            for w in &mut workers {
+                flush(w, &self.stage.schema(), out, &self.metrics).await?;
+            }
+        }
+        Ok(workers)
+    }
+
+    async fn finish(&self, settings: &Settings, workers: Vec<Worker>, mut carried: Carried) -> Result<Output> {
+        let (pool, checked) = (settings.pool.clone(), settings.checked);
+        let last = self.epoch.as_ref().is_none_or(|e| e.is_final());
+        let (mut groups, mut parts, mut reference) = (vec![], vec![], vec![]);
+        let mut held = vec![];
+        for w in workers {
+            held.push(w.reservation);
+            match w.sink {
+                WorkerSink::Group(g) => groups.push(g),
+                WorkerSink::Rows(r) => parts.extend(r.parts),
+                WorkerSink::Reference(r) => reference.push(r),
+            }
+        }
+        let program = Arc::clone(self.stage.program());
+        let sink = self.stage.sink().clone();
+        let time = self.metrics.compute.clone();
+        let output = if let Some(mut all) = reference.pop() {
+            if let Some(before) = carried.reference.take() {
+                all.prepend(before);
+            }
+            if last {
+                all.finish(&program, checked)?
+            } else {
+                carried.reference = Some(all);
+                Output::Blocks(vec![])
+            }
+        } else if let Sink::Group { .. } = &sink {
+            groups.extend(carried.groups.take());
+            if last {
+                Output::Blocks(finish_groups(groups, &pool, &program, &sink, checked, &time).await?)
+            } else {
+                carried.groups = Some(merge_groups(groups, &pool, &program, &sink, &time).await?);
+                Output::Blocks(vec![])
+            }
+        } else {
+            pool.run(move || {
+                let _timer = time.timer();
+                finish_rows(parts, &program, &sink)
+            })
+            .await?
+        };
+        if let Some(e) = &self.epoch {
+            e.put(self.stage.id(), carried);
+        }
+        if let Output::Blocks(blocks) = &output {
+            self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum());
+        }
+        Ok(output)
+    }
+}
+
+async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {
+    task.join().await.map_err(|e| Error::bug(format!("a stage's task ended: {e}")))?
+}
+
+/// Sends a collect sink's rows on.
+async fn flush(worker: &mut Worker, schema: &arrow::datatypes::SchemaRef, out: &BatchSender, metrics: &StageMetrics) -> Result<()> {
+    let WorkerSink::Rows(rows) = &mut worker.sink else { return Ok(()) };
+    for b in std::mem::take(&mut rows.parts) {
+        metrics.output_rows.add(b.rows);
+        out.send(Ok(to_batch(&b, schema)?)).await.map_err(|_| Error::cancelled())?;
+    }
+    Ok(())
+}
+
+fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Sink) -> Result<Output> {
+    match sink {
+        Sink::Build { .. } => Ok(Output::Table(Arc::new(build(&parts, program, sink)?))),
+        Sink::Sort { columns, visible, order, fetch } => {
+            let types: Vec<_> = columns.iter().map(|c| program.data_type(*c).clone()).collect();
+            let mut block = sort(&join_blocks(&parts, program, columns)?, &types, order, *fetch)?;
+            block.columns.truncate(*visible);
+            Ok(Output::Blocks(vec![block]))
+        }
+        _ => Ok(Output::Blocks(parts)),
+    }
+}
+
+/// Above this many groups workers' tables are merged in parallel, by part of the keys.
+const PARALLEL_GROUPS: usize = 8 * 1024;
+
+async fn finish_groups(
+    groups: Vec<GroupSink>,
+    pool: &crate::Pool,
+    program: &Arc<crate::Program>,
+    sink: &Sink,
+    checked: bool,
+    time: &Time,
+) -> Result<Vec<Block>> {
+    let total: usize = groups.iter().map(GroupSink::len).sum();
+    let parts = if total > PARALLEL_GROUPS { pool.threads() } else { 1 };
+    let groups = Arc::new(groups);
+    let tasks = (0..parts).map(|part| {
+        let (groups, program, sink, time) = (Arc::clone(&groups), Arc::clone(program), sink.clone(), time.clone());
+        pool.run(move || {
+            let _timer = time.timer();
+            merged(&groups, &program, &sink, part, parts)?.finish(checked)
+        })
+    });
+    futures::future::try_join_all(tasks).await
+}
+
+async fn merge_groups(groups: Vec<GroupSink>, pool: &crate::Pool, program: &Arc<crate::Program>, sink: &Sink, time: &Time) -> Result<GroupSink> {
+    let (program, sink, time) = (Arc::clone(program), sink.clone(), time.clone());
+    pool.run(move || {
+        let _timer = time.timer();
+        merged(&groups, &program, &sink, 0, 1)
+    })
+    .await
+}
+
+fn merged(groups: &[GroupSink], program: &crate::Program, sink: &Sink, part: usize, parts: usize) -> Result<GroupSink> {
+    let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
+    let mut all = GroupSink::new(program, keys, aggregates)?;
+    for g in groups {
+        all.merge(g, part, parts)?;
+    }
+    Ok(all)
+}
+
+/// The node whose rows a whole-input sink reads: what only merges or yields is read through.
+pub fn see_through(plan: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan> {
+    if let Some(c) = plan.downcast_ref::<CoalescePartitionsExec>() {
+        return see_through(c.input());
+    }
+    if let Some(c) = plan.downcast_ref::<CooperativeExec>() {
+        return see_through(c.input());
+    }
+    plan
+}

@@ -1,0 +1,167 @@
+//! Running a stage: chunks through the program, rows into the sink.
+
+pub mod chunk;
+pub mod gpu;
+mod driver;
+mod probe;
+pub mod reference;
+pub mod sink;
+
+pub use driver::{Output, StageMetrics, run_stage};
+
+use crate::convert::Block;
+use crate::program::{Constant, ConstantSource, Program, physical};
+use crate::{Error, Result};
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
+use datafusion::logical_expr::ColumnarValue;
+use millstream_kernels::group::KeyType;
+use millstream_kernels::join::JoinTable;
+use millstream_kernels::{Value, Vector};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A join table with its rows: what a build sink leaves and a probe reads.
+pub struct Built {
+    /// Rows by key.
+    pub table: JoinTable,
+    /// The columns that a probe gathers.
+    pub columns: Vec<Vector>,
+    /// Their logical types.
+    pub types: Vec<DataType>,
+    /// The key columns, for filters on the probe side's scan and for the device.
+    pub keys: Vec<Vector>,
+    /// 1 where a probe matched the build row; written by all workers of one run.
+    matched: Vec<AtomicU8>,
+    /// Whether a probe key was null (`NOT IN`).
+    probe_null: AtomicU8,
+    /// Whether there was any probe row (`NOT IN`).
+    probed: AtomicU8,
+}
+
+impl std::fmt::Debug for Built {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Built({} table of {} rows)", self.table.kind(), self.table.rows())
+    }
+}
+
+impl Built {
+    /// A table over `rows` rows.
+    ///
+    /// # Errors
+    /// As [`JoinTable::build`].
+    pub fn new(keys: Vec<Vector>, key_types: &[KeyType], columns: Vec<Vector>, types: Vec<DataType>, rows: usize, null_equals_null: bool) -> Result<Self> {
+        let table = JoinTable::build(&keys, key_types, rows, null_equals_null)?;
+        let matched = (0..rows).map(|_| AtomicU8::new(0)).collect();
+        Ok(Self { table, columns, types, keys, matched, probe_null: AtomicU8::new(0), probed: AtomicU8::new(0) })
+    }
+
+    fn mark(&self, row: usize) {
+        self.matched[row].store(1, Ordering::Relaxed);
+    }
+
+    fn is_matched(&self, row: usize) -> bool {
+        self.matched[row].load(Ordering::Relaxed) != 0
+    }
+
+    /// Bytes of memory held.
+    pub fn size(&self) -> usize {
+        let columns: usize = self.columns.iter().chain(&self.keys).map(vector_size).sum();
+        self.table.size() + self.matched.len() + columns
+    }
+}
+
+/// Bytes of a register, dictionaries left out (they are shared).
+pub fn vector_size(v: &Vector) -> usize {
+    use millstream_kernels::{Strings, Values};
+    let width = match &v.values {
+        Values::Bool(_) => 1,
+        Values::I32(_) | Values::Str(Strings::Dict { .. }) => 4,
+        Values::I64(_) | Values::F64(_) => 8,
+        Values::I128(_) => 16,
+        Values::Str(Strings::View(s)) => return s.len() * 16 + s.data_buffers().iter().map(|b| b.len()).sum::<usize>(),
+        Values::Any(a) => return a.get_array_memory_size(),
+    };
+    v.values.len() * width + v.valid.as_ref().map_or(0, |v| v.len())
+}
+
+/// A program with everything known that is the same for all chunks of a run.
+pub struct Bound {
+    /// The program.
+    pub program: Arc<Program>,
+    /// Its constants as registers.
+    pub constants: Vec<Vector>,
+    /// Its constants as values, for the reference and the device.
+    pub values: Vec<Value>,
+    /// The tables it probes.
+    pub tables: Vec<Arc<Built>>,
+}
+
+impl Bound {
+    /// Evaluates late constants.
+    ///
+    /// # Errors
+    /// What the expression of a late constant raises.
+    pub fn new(program: Arc<Program>, tables: Vec<Arc<Built>>) -> Result<Self> {
+        let constants: Vec<Vector> = program.constants.iter().map(constant).collect::<Result<_>>()?;
+        let values = constants
+            .iter()
+            .map(|c| match &c.values {
+                millstream_kernels::Values::Any(_) => Ok(Value::Null),
+                _ => c.value(0),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { program, constants, values, tables })
+    }
+}
+
+fn constant(c: &Constant) -> Result<Vector> {
+    match &c.source {
+        ConstantSource::Literal(v) => Ok(Vector::constant(v, physical(&c.data_type))?),
+        ConstantSource::Late(expr) => {
+            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
+            let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
+            let array = match expr.evaluate(&one)? {
+                ColumnarValue::Array(a) => a,
+                ColumnarValue::Scalar(s) => s.to_array()?,
+            };
+            let v = crate::convert::Reader::default().vector(&array)?;
+            if v.values.len() != 1 {
+                return Err(Error::bug("a constant expression of many rows"));
+            }
+            Ok(Vector { constant: true, ..v })
+        }
+    }
+}
+
+/// What a stage carries from one epoch to the next.
+#[derive(Default)]
+pub struct Carried {
+    /// The group sink's tables.
+    pub(crate) groups: Option<sink::GroupSink>,
+    /// Tables of the sides that do not change.
+    pub(crate) tables: Option<Vec<Arc<Built>>>,
+    /// Groups of the reference sink.
+    pub(crate) reference: Option<reference::ReferenceSink>,
+}
+
+impl std::fmt::Debug for Carried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Carried").finish_non_exhaustive()
+    }
+}
+
+/// A part of a block that one worker takes.
+pub(crate) fn split(blocks: Vec<Block>, rows: usize) -> Vec<Block> {
+    let mut out = vec![];
+    for b in blocks {
+        let mut at = 0;
+        while at < b.rows {
+            let len = rows.min(b.rows - at);
+            let columns = if len == b.rows { b.columns.clone() } else { b.columns.iter().map(|c| c.slice(at, len)).collect() };
+            out.push(Block { columns, rows: len });
+            at += len;
+        }
+    }
+    out
+}

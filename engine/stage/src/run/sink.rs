@@ -1,0 +1,271 @@
+//! Sinks on the CPU: what each worker keeps, and how the workers' parts become one.
+
+use super::Built;
+use super::chunk::{Registers, RowSink};
+use crate::convert::{Block, to_array};
+use crate::program::{AggregateCall, AggregateFunction, Program, Sink, SortKey};
+use crate::{Error, Result};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
+use millstream_kernels::group::{Groups, KeyType, State};
+use millstream_kernels::program::Reg;
+use millstream_kernels::{Values, Vector, gather};
+use std::sync::Arc;
+
+/// Groups of one worker, or of all.
+pub struct GroupSink {
+    keys: Vec<Reg>,
+    calls: Vec<AggregateCall>,
+    groups: Groups,
+    states: Vec<State>,
+    ids: Vec<u32>,
+    /// Decimal scale of each call's argument.
+    scales: Vec<i8>,
+    /// No keys: one group, there even without rows.
+    global: bool,
+}
+
+impl GroupSink {
+    /// Empty groups for a group sink of `program`.
+    ///
+    /// # Errors
+    /// `Unsupported` for an aggregate without kernel.
+    pub fn new(program: &Program, keys: &[Reg], calls: &[AggregateCall]) -> Result<Self> {
+        let types: Vec<KeyType> = keys.iter().map(|k| program.key_type(*k)).collect();
+        let mut states = vec![];
+        let scales = calls.iter().map(|c| argument_scale(program, c)).collect();
+        for c in calls {
+            let arg = c.arg.map_or(KeyType::new(millstream_kernels::program::Type::I64, 0), |a| program.key_type(a));
+            for op in c.function.states() {
+                states.push(State::new(*op, arg)?);
+            }
+        }
+        Ok(Self { keys: keys.to_vec(), calls: calls.to_vec(), groups: Groups::new(&types), states, ids: vec![], scales, global: keys.is_empty() })
+    }
+
+    /// Number of groups.
+    pub(super) fn len(&self) -> usize {
+        if self.global { 1 } else { self.groups.len() }
+    }
+
+    /// Bytes of memory held.
+    pub fn size(&self) -> usize {
+        self.groups.size() + self.states.iter().map(State::size).sum::<usize>()
+    }
+
+    /// The kind of table, for EXPLAIN ANALYZE.
+    pub fn kind(&self) -> &'static str {
+        if self.global { "one" } else { self.groups.kind() }
+    }
+
+    /// Adds the groups of part `part` of `parts` of another worker's.
+    ///
+    /// # Errors
+    /// What the kernels raise.
+    pub fn merge(&mut self, other: &GroupSink, part: usize, parts: usize) -> Result<()> {
+        let (from, to) = if self.global {
+            if part > 0 {
+                return Ok(());
+            }
+            (vec![0], vec![0])
+        } else {
+            let from = other.groups.part(part, parts)?;
+            let to = self.groups.merge(&other.groups, &from)?;
+            (from, to)
+        };
+        let groups = self.len();
+        for (s, o) in self.states.iter_mut().zip(&other.states) {
+            s.merge(o, &from, &to, groups)?;
+        }
+        Ok(())
+    }
+
+    /// Keys, then results of the aggregates, of every group.
+    ///
+    /// # Errors
+    /// `Invalid` when a result does not fit its type.
+    pub fn finish(&mut self, checked: bool) -> Result<Block> {
+        let n = self.len();
+        let ids: Vec<u32> = (0..n as u32).collect();
+        let mut columns = (0..self.keys.len()).map(|k| Ok(self.groups.key(k, &ids)?)).collect::<Result<Vec<_>>>()?;
+        let mut at = 0;
+        for (c, scale) in self.calls.iter().zip(self.scales.iter().copied()) {
+            let states = &mut self.states[at..at + c.function.states().len()];
+            at += states.len();
+            let first = states[0].finish(&ids, n, checked)?;
+            columns.push(match c.function {
+                AggregateFunction::Avg => average(&first, &states[1].finish(&ids, n, checked)?, &c.returns, scale)?,
+                _ => first,
+            });
+        }
+        Ok(Block { columns, rows: n })
+    }
+
+}
+
+/// Decimal scale of an aggregate's argument.
+pub(super) fn argument_scale(program: &Program, c: &AggregateCall) -> i8 {
+    match c.arg.map(|a| program.data_type(a)) {
+        Some(DataType::Decimal128(_, s)) => *s,
+        _ => 0,
+    }
+}
+
+/// Sum divided by count, with DataFusion's rounding.
+pub fn average(sum: &Vector, count: &Vector, returns: &DataType, sum_scale: i8) -> Result<Vector> {
+    let Values::I64(counts) = &count.values else { return Err(Error::bug("counts expected")) };
+    let valid: Vec<u8> = counts.iter().map(|c| u8::from(*c != 0)).collect();
+    let rows = counts.iter().enumerate();
+    let values = match (returns, &sum.values) {
+        (DataType::Decimal128(p, s), Values::I64(_) | Values::I128(_)) => {
+            // As DataFusion: to the result's scale first, then divided towards zero.
+            let times = 10i128.pow(u32::try_from(s - sum_scale).map_err(Error::bug)?);
+            let divide = |sum: i128, n: i128| -> Result<i128> {
+                let overflow = || Error::new(crate::ErrorKind::Invalid, format!("arithmetic overflow: an average does not fit Decimal128({p}, {s})"));
+                let mean = sum.checked_mul(times).ok_or_else(overflow)? / n;
+                Decimal128Type::validate_decimal_precision(mean, *p, *s).map_err(|_| overflow())?;
+                Ok(mean)
+            };
+            let at = |i: usize| match &sum.values {
+                Values::I64(v) => i128::from(v[i]),
+                Values::I128(v) => v[i],
+                _ => 0,
+            };
+            let out = rows.map(|(i, c)| if *c == 0 { Ok(0) } else { divide(at(i), (*c).into()) });
+            Values::I128(out.collect::<Result<Vec<_>>>()?.into())
+        }
+        (DataType::Float64, Values::F64(v)) => Values::F64(rows.map(|(i, c)| v[i] / *c as f64).collect::<Vec<_>>().into()),
+        (DataType::Float64, Values::I64(v)) => Values::F64(rows.map(|(i, c)| v[i] as f64 / *c as f64).collect::<Vec<_>>().into()),
+        (t, _) => return Err(Error::bug(format!("avg to {t}"))),
+    };
+    Ok(Vector::with_valid(values, Some(valid.into())))
+}
+
+impl RowSink for GroupSink {
+    fn consume(&mut self, regs: &mut Registers) -> Result<()> {
+        for r in self.keys.iter().copied().chain(self.calls.iter().flat_map(|c| c.arg.into_iter().chain(c.filter))) {
+            regs.sync(r)?;
+        }
+        let regs: &Registers = regs;
+        self.ids.clear();
+        if self.global {
+            self.ids.resize(regs.rows, 0);
+        } else {
+            let keys = self.keys.iter().map(|k| regs.get(*k)).collect::<Result<Vec<_>>>()?;
+            self.groups.ids(&keys, regs.rows, &mut self.ids)?;
+        }
+        let groups = self.len();
+        let mut at = 0;
+        for c in &self.calls {
+            let arg = c.arg.map(|a| regs.get(a)).transpose()?;
+            let filter = c.filter.map(|f| regs.get(f)).transpose()?;
+            for s in &mut self.states[at..at + c.function.states().len()] {
+                s.update(&self.ids, groups, arg, filter)?;
+            }
+            at += c.function.states().len();
+        }
+        Ok(())
+    }
+}
+
+/// Rows as they come: collect, build and sort start from it.
+pub struct RowsSink {
+    columns: Vec<Reg>,
+    /// Chunks not yet joined.
+    pub parts: Vec<Block>,
+    size: usize,
+}
+
+impl RowsSink {
+    /// A sink of these registers.
+    pub fn new(columns: Vec<Reg>) -> Self {
+        Self { columns, parts: vec![], size: 0 }
+    }
+
+    /// Bytes of memory held.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl RowSink for RowsSink {
+    fn consume(&mut self, regs: &mut Registers) -> Result<()> {
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for r in &self.columns {
+            regs.sync(*r)?;
+            let v = gather::expand(regs.get(*r)?, regs.rows)?;
+            self.size += super::vector_size(&v);
+            columns.push(v);
+        }
+        self.parts.push(Block { columns, rows: regs.rows });
+        Ok(())
+    }
+}
+
+/// Chunks as one block.
+///
+/// # Errors
+/// `Bug` when they differ in type.
+pub fn join_blocks(parts: &[Block], program: &Program, columns: &[Reg]) -> Result<Block> {
+    let rows = parts.iter().map(|p| p.rows).sum();
+    let columns = columns
+        .iter()
+        .enumerate()
+        .map(|(i, r)| {
+            let column: Vec<Vector> = parts.iter().map(|p| p.columns[i].clone()).collect();
+            if column.is_empty() && program.ty(*r) == millstream_kernels::program::Type::Any {
+                return Ok(Vector::new(Values::Any(arrow::array::new_empty_array(program.data_type(*r)))));
+            }
+            Ok(gather::concat(&column, program.ty(*r))?)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Block { columns, rows })
+}
+
+/// The join table of a build sink.
+///
+/// # Errors
+/// As [`Built::new`].
+pub fn build(parts: &[Block], program: &Program, sink: &Sink) -> Result<Built> {
+    let Sink::Build { keys, columns, null_equals_null } = sink else { return Err(Error::bug("build sink expected")) };
+    let all: Vec<Reg> = keys.iter().chain(columns).copied().collect();
+    let mut block = join_blocks(parts, program, &all)?;
+    let payload = block.columns.split_off(keys.len());
+    let key_types: Vec<KeyType> = keys.iter().map(|k| program.key_type(*k)).collect();
+    let types = columns.iter().map(|c| program.data_type(*c).clone()).collect();
+    Built::new(block.columns, &key_types, payload, types, block.rows, *null_equals_null)
+}
+
+/// The rows of a sort sink in order, or the first `fetch` of them.
+///
+/// # Errors
+/// What Arrow's sort raises.
+pub fn sort(block: &Block, types: &[DataType], order: &[SortKey], fetch: Option<usize>) -> Result<Block> {
+    let columns = order
+        .iter()
+        .map(|k| {
+            let values = sortable(&to_array(&block.columns[k.column], &types[k.column], block.rows)?);
+            Ok(SortColumn { values, options: Some(SortOptions { descending: k.descending, nulls_first: k.nulls_first }) })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let rows: Vec<u32> = if columns.is_empty() {
+        (0..fetch.unwrap_or(block.rows).min(block.rows) as u32).collect()
+    } else {
+        lexsort_to_indices(&columns, fetch)?.values().to_vec()
+    };
+    let columns = block.columns.iter().map(|c| Ok(gather::gather(c, &rows)?)).collect::<Result<_>>()?;
+    Ok(Block { columns, rows: rows.len() })
+}
+
+/// Floats sort by the engine's order: -0 equals +0, every NaN alike and last.
+fn sortable(array: &ArrayRef) -> ArrayRef {
+    match array.data_type() {
+        DataType::Float64 => {
+            let canonical = array.as_primitive::<arrow::datatypes::Float64Type>().unary::<_, arrow::datatypes::Float64Type>(millstream_kernels::value::canonical_f64);
+            Arc::new(canonical)
+        }
+        _ => Arc::clone(array),
+    }
+}
+

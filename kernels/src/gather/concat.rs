@@ -1,0 +1,102 @@
+//! Registers of several chunks as one.
+
+use crate::group::Interner;
+use crate::program::Type;
+use crate::value::Value;
+use crate::vector::{Strings, Values, Vector};
+use crate::{Error, Result};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+
+/// The rows of `parts` (all of type `ty`, none constant), one after the other.
+///
+/// # Errors
+/// `Bug` when the parts differ in type.
+pub fn concat(parts: &[Vector], ty: Type) -> Result<Vector> {
+    let rows: usize = parts.iter().map(|p| p.values.len()).sum();
+    let Some(first) = parts.first() else {
+        let empty = Vector::constant(&Value::Null, ty)?;
+        return super::gather(&Vector { constant: false, ..empty }, &[]);
+    };
+    let mixed = || Error::bug("registers of different types in one column");
+    macro_rules! joined {
+        ($kind:ident) => {{
+            let mut out = Vec::with_capacity(rows);
+            for p in parts {
+                match &p.values {
+                    Values::$kind(v) => out.extend_from_slice(v),
+                    _ => return Err(mixed()),
+                }
+            }
+            Values::$kind(out.into())
+        }};
+    }
+    let values = match &first.values {
+        Values::Bool(_) => joined!(Bool),
+        Values::I32(_) => joined!(I32),
+        Values::F64(_) => joined!(F64),
+        Values::I64(_) | Values::I128(_) if parts.iter().any(|p| matches!(p.values, Values::I128(_))) => {
+            let mut out = Vec::with_capacity(rows);
+            for p in parts {
+                out.extend(crate::compare::widened(&p.values, p.values.len())?);
+            }
+            Values::I128(out.into())
+        }
+        Values::I64(_) | Values::I128(_) => joined!(I64),
+        Values::Str(_) => Values::Str(strings(parts, rows)?),
+        Values::Any(_) => {
+            let arrays: Vec<&ArrayRef> = parts.iter().filter_map(|p| if let Values::Any(a) = &p.values { Some(a) } else { None }).collect();
+            let refs: Vec<&dyn Array> = arrays.iter().map(|a| a.as_ref()).collect();
+            Values::Any(arrow::compute::concat(&refs).map_err(Error::bug)?)
+        }
+    };
+    let valid = parts.iter().any(|p| p.valid.is_some()).then(|| {
+        let mut out = Vec::with_capacity(rows);
+        for p in parts {
+            match &p.valid {
+                Some(v) => out.extend_from_slice(v),
+                None => out.resize(out.len() + p.values.len(), 1),
+            }
+        }
+        out.into()
+    });
+    Ok(Vector::with_valid(values, valid))
+}
+
+/// Dictionaries are merged into one as long as they are dictionaries; views stay views.
+fn strings(parts: &[Vector], rows: usize) -> Result<Strings> {
+    let all: Vec<&Strings> = parts.iter().filter_map(|p| if let Values::Str(s) = &p.values { Some(s) } else { None }).collect();
+    if all.len() != parts.len() {
+        return Err(Error::bug("registers of different types in one column"));
+    }
+    if all.iter().all(|s| matches!(s, Strings::Dict { .. })) {
+        let mut interner = Interner::default();
+        let mut ids = Vec::with_capacity(rows);
+        for (p, s) in parts.iter().zip(&all) {
+            interner.intern_all(s, false, p.valid.as_deref(), s.len(), &mut ids);
+        }
+        // A null row has code 0, which must exist.
+        if interner.is_empty() {
+            interner.intern(b"");
+        }
+        let codes = ids.iter().map(|i| *i as i32).collect::<Vec<_>>();
+        return Ok(Strings::Dict { codes: codes.into(), dict: interner.dictionary().map_err(Error::bug)? });
+    }
+    let views: Vec<StringViewArray> = all.iter().map(|s| as_views(s)).collect::<Result<_>>()?;
+    let refs: Vec<&dyn Array> = views.iter().map(|v| v as &dyn Array).collect();
+    Ok(Strings::View(arrow::compute::concat(&refs).map_err(Error::bug)?.as_string_view().clone()))
+}
+
+/// Strings as views, without nulls.
+///
+/// # Errors
+/// `Bug` when Arrow refuses the cast.
+pub fn as_views(s: &Strings) -> Result<StringViewArray> {
+    Ok(match s {
+        Strings::View(v) => v.clone(),
+        Strings::Dict { codes, dict } => {
+            let entries = arrow::compute::cast(dict.values(), &arrow::datatypes::DataType::Utf8View).map_err(Error::bug)?;
+            let rows: Vec<u32> = codes.iter().map(|c| *c as u32).collect();
+            super::take_views(entries.as_string_view(), &rows)
+        }
+    })
+}

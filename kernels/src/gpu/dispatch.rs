@@ -1,0 +1,320 @@
+//! What the device thread does for a run: upload, compile, dispatch, read back.
+
+use super::kernel::Kernel;
+use super::partials::Timings;
+use super::pool::{Lease, Role};
+use super::worker::{Worker, cancelled};
+use crate::{Error, ErrorKind, Result};
+use millstream_shaders::layout::{
+    BINDING_COLUMNS, BINDING_GROUPS, BINDING_PARAMS, BINDING_TABLES, Params, WORKGROUP_SIZE,
+};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Kernels kept compiled; when there are more, all are forgotten.
+const KERNELS_MAX: usize = 64;
+
+/// A compiled kernel.
+pub(super) struct Compiled {
+    layout: wgpu::BindGroupLayout,
+    high: wgpu::ComputePipeline,
+    /// The second pass and the step before it.
+    low: Option<(wgpu::ComputePipeline, wgpu::ComputePipeline)>,
+}
+
+/// What a run holds on the device.
+#[derive(Default)]
+pub(super) struct RunBuffers {
+    columns: Option<Lease>,
+    params: Option<Lease>,
+    tables: Vec<(Lease, u64)>,
+    groups: Option<(Lease, u64)>,
+    readback: Option<Lease>,
+    /// The groups hold rows of this run.
+    counting: bool,
+    /// A step failed: nobody knows what is in these buffers, or whether they exist.
+    failed: bool,
+}
+
+/// One chunk of rows, and what to do with it.
+pub(super) struct Chunk {
+    pub kernel: Kernel,
+    pub words: Vec<u32>,
+    /// The parts of `words` to upload.
+    pub used: Vec<Range<usize>>,
+    pub rows: u32,
+    pub workgroups: u32,
+    pub cancel: Arc<AtomicBool>,
+}
+
+impl Worker {
+    /// Runs a step of run `id`; after a failure the run's buffers are never used again.
+    fn step<T>(&mut self, id: u64, work: impl FnOnce(&mut Self, &mut RunBuffers) -> Result<T>) -> Result<T> {
+        // Taken out for the step, so that the step may use all of the worker; back also if it fails.
+        let mut run = self.runs.remove(&id).unwrap_or_default();
+        let result = if run.failed {
+            Err(Error::new(ErrorKind::Closed, "gpu: an earlier step of this run failed"))
+        } else {
+            self.scoped(|worker| work(worker, &mut run))
+        };
+        run.failed |= result.is_err();
+        self.runs.insert(id, run);
+        result
+    }
+
+    /// Begins run `id` with its join tables.
+    pub fn open_run(&mut self, id: u64, tables: &[Vec<u32>], cancel: &AtomicBool) -> Result<Timings> {
+        let started = Instant::now();
+        self.step(id, |worker, run| {
+            let mut timings = Timings::default();
+            run.params = Some(worker.lease(Role::Params, size_of::<Params>() as u64)?);
+            for words in tables {
+                cancelled(cancel)?;
+                let bytes = words.len() as u64 * 4;
+                let lease = worker.lease(Role::Input, bytes)?;
+                worker.queue.write_buffer(&lease.buffer, 0, bytemuck::cast_slice(words));
+                run.tables.push((lease, bytes));
+                timings.upload_bytes += bytes;
+            }
+            if !tables.is_empty() {
+                let copied = worker.submit(None)?;
+                worker.wait(&copied, cancel)?;
+            }
+            timings.upload_ns = elapsed_ns(started);
+            Ok(timings)
+        })
+    }
+
+    /// Runs one chunk and gives its memory back.
+    pub fn chunk(&mut self, id: u64, chunk: Chunk) -> Result<(Vec<u32>, Timings)> {
+        let mut timings = Timings { chunks: 1, ..Timings::default() };
+        self.step(id, |worker, run| {
+            cancelled(&chunk.cancel)?;
+            let started = Instant::now();
+            let compiled = worker.compiled(&chunk.kernel)?;
+            timings.compile_ns = elapsed_ns(started);
+            worker.upload(run, &chunk, &mut timings)?;
+            let started = Instant::now();
+            worker.dispatch(run, &chunk, &compiled)?;
+            timings.kernel_ns = elapsed_ns(started);
+            Ok(())
+        })?;
+        Ok((chunk.words, timings))
+    }
+
+    /// The groups of run `id` as words; the next chunk begins with empty ones.
+    pub fn drain(&mut self, id: u64, cancel: &AtomicBool) -> Result<(Vec<u32>, Timings)> {
+        let started = Instant::now();
+        self.step(id, |worker, run| {
+            let mut timings = Timings::default();
+            let Some(bytes) = run.groups.as_ref().map(|(_, bytes)| *bytes) else {
+                return Ok((Vec::new(), timings));
+            };
+            let readback = worker.lease(Role::Readback, bytes)?;
+            let readback = run.readback.insert(readback);
+            let mut encoder = worker.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            if let Some((groups, _)) = &run.groups {
+                encoder.copy_buffer_to_buffer(&groups.buffer, 0, &readback.buffer, 0, Some(bytes));
+            }
+            let copied = worker.submit(Some(encoder.finish()))?;
+            let words = worker.read(&readback.buffer, bytes, &copied, cancel)?;
+            let groups = run.groups.take().map(|(lease, _)| lease);
+            run.counting = false;
+            for lease in groups.into_iter().chain(run.readback.take()) {
+                worker.pool.give(lease);
+            }
+            timings.readback_bytes = bytes;
+            timings.readback_ns = elapsed_ns(started);
+            Ok((words, timings))
+        })
+    }
+
+    /// Frees what run `id` holds.
+    pub fn close_run(&mut self, id: u64) {
+        let Some(run) = self.runs.remove(&id) else {
+            return;
+        };
+        let tables = run.tables.into_iter().map(|(lease, _)| lease);
+        let others = [run.columns, run.params, run.groups.map(|(lease, _)| lease)];
+        for lease in tables.chain(others.into_iter().flatten()) {
+            if run.failed { self.pool.discard(lease) } else { self.pool.give(lease) }
+        }
+        if let Some(readback) = run.readback {
+            self.pool.discard(readback);
+        }
+    }
+
+    fn compiled(&mut self, kernel: &Kernel) -> Result<Rc<Compiled>> {
+        if let Some(compiled) = self.kernels.get(&kernel.source) {
+            return Ok(Rc::clone(compiled));
+        }
+        // Scopes of its own: a kernel that failed must not be remembered.
+        let compiled = self.scoped(|worker| Ok(Rc::new(worker.compile(kernel))))?;
+        if self.kernels.len() == KERNELS_MAX {
+            self.kernels.clear();
+        }
+        self.kernels.insert(kernel.source.clone(), Rc::clone(&compiled));
+        Ok(compiled)
+    }
+
+    fn compile(&self, kernel: &Kernel) -> Compiled {
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: None,
+            source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
+        });
+        let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+        let mut bindings = vec![
+            (BINDING_PARAMS, wgpu::BufferBindingType::Uniform),
+            (BINDING_GROUPS, storage(false)),
+            (BINDING_COLUMNS, storage(true)),
+        ];
+        bindings.extend((0..kernel.tables as u32).map(|i| (BINDING_TABLES + i, storage(true))));
+        let entries: Vec<_> = bindings
+            .into_iter()
+            .map(|(binding, ty)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                count: None,
+            })
+            .collect();
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = |entry: &str| {
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(entry),
+                // The shaders clear their workgroup memory themselves, all invocations at once.
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false,
+                    ..wgpu::PipelineCompilationOptions::default()
+                },
+                cache: None,
+            })
+        };
+        let high = pipeline("high_rows");
+        let low = kernel.cells.has_wide().then(|| (pipeline("settle"), pipeline("low_rows")));
+        Compiled { layout, high, low }
+    }
+
+    /// Copies the used parts of the chunk and its parameters, and waits until they are there.
+    fn upload(&mut self, run: &mut RunBuffers, chunk: &Chunk, timings: &mut Timings) -> Result<()> {
+        let started = Instant::now();
+        let bytes = (chunk.words.len() as u64 * 4).max(4);
+        if let Some(small) = run.columns.take_if(|lease| lease.buffer.size() < bytes) {
+            self.pool.give(small);
+        }
+        let columns = match run.columns.take() {
+            Some(lease) => run.columns.insert(lease),
+            None => run.columns.insert(self.lease(Role::Input, bytes)?),
+        };
+        for span in &chunk.used {
+            let words = &chunk.words[span.clone()];
+            self.queue.write_buffer(&columns.buffer, span.start as u64 * 4, bytemuck::cast_slice(words));
+            timings.upload_bytes += words.len() as u64 * 4;
+        }
+        let stride = chunk.workgroups * WORKGROUP_SIZE;
+        let params = Params::new(chunk.rows, stride, chunk.kernel.groups, &chunk.kernel.params);
+        if let Some(lease) = &run.params {
+            self.queue.write_buffer(&lease.buffer, 0, bytemuck::bytes_of(&params));
+        }
+        let copied = self.submit(None)?;
+        self.wait(&copied, &chunk.cancel)?;
+        timings.upload_ns = elapsed_ns(started);
+        Ok(())
+    }
+
+    fn dispatch(&mut self, run: &mut RunBuffers, chunk: &Chunk, compiled: &Compiled) -> Result<()> {
+        let bytes = u64::from(chunk.kernel.group_words()) * 4;
+        let (groups, _) = match run.groups.take() {
+            Some(groups) => run.groups.insert(groups),
+            None => run.groups.insert((self.lease(Role::Groups, bytes)?, bytes)),
+        };
+        let missing = || Error::bug("a run has no columns or parameters on the device");
+        let columns = run.columns.as_ref().ok_or_else(missing)?;
+        let params = run.params.as_ref().ok_or_else(missing)?;
+        let columns_bytes = (chunk.words.len() as u64 * 4).max(4);
+        let mut bound = vec![
+            (BINDING_PARAMS, &params.buffer, size_of::<Params>() as u64),
+            (BINDING_GROUPS, &groups.buffer, bytes),
+            (BINDING_COLUMNS, &columns.buffer, columns_bytes),
+        ];
+        bound.extend((BINDING_TABLES..).zip(&run.tables).map(|(i, (lease, bytes))| (i, &lease.buffer, *bytes)));
+        let entries: Vec<_> = bound
+            .into_iter()
+            .map(|(binding, buffer, bytes)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: 0,
+                    size: std::num::NonZeroU64::new(bytes),
+                }),
+            })
+            .collect();
+        let bind_group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &compiled.layout,
+            entries: &entries,
+        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        if !run.counting {
+            encoder.clear_buffer(&groups.buffer, 0, Some(bytes));
+        }
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_bind_group(0, &bind_group, &[]);
+        pass.set_pipeline(&compiled.high);
+        pass.dispatch_workgroups(chunk.workgroups, 1, 1);
+        if let Some((settle, low)) = &compiled.low {
+            pass.set_pipeline(settle);
+            pass.dispatch_workgroups(chunk.workgroups, 1, 1);
+            pass.set_pipeline(low);
+            pass.dispatch_workgroups(chunk.workgroups, 1, 1);
+        }
+        drop(pass);
+        let done = self.submit(Some(encoder.finish()))?;
+        run.counting = true;
+        self.wait(&done, &chunk.cancel)
+    }
+
+    /// The first `bytes` of a readback buffer, once `copied` is done.
+    fn read(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+        copied: &wgpu::SubmissionIndex,
+        cancel: &AtomicBool,
+    ) -> Result<Vec<u32>> {
+        let mapped = Arc::new(Mutex::new(None));
+        let answer = Arc::clone(&mapped);
+        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            if let Ok(mut slot) = answer.lock() {
+                *slot = Some(result.is_ok());
+            }
+        });
+        self.wait(copied, cancel)?;
+        let arrived = mapped.lock().is_ok_and(|slot| *slot == Some(true));
+        if !arrived {
+            return Err(Error::new(ErrorKind::Closed, "gpu: results cannot be read back"));
+        }
+        let view = buffer.get_mapped_range(0..bytes).map_err(|e| Error::new(ErrorKind::Closed, format!("gpu: {e}")))?;
+        let words = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        buffer.unmap();
+        Ok(words)
+    }
+}
+
+fn elapsed_ns(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

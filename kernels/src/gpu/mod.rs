@@ -1,0 +1,120 @@
+//! The device twin of a whole program: the same instructions as one generated WGSL kernel, ending in
+//! a sink that groups by direct address. This folder alone copies between host and device.
+//!
+//! Contract. Exactness: `Bits`. Either the answer is the CPU's, or there is an error and no answer:
+//! `Unsupported` for what the device does not do (floats, strings, or a register that the measured
+//! ranges do not prove to fit 64 bits), `Exhausted` when its memory is used up, `Closed` when it went
+//! away or the query was cancelled. The caller then runs the same program on the CPU.
+//! Nulls as in SQL: three-valued logic, a null argument counts for nothing, a null key is a group of
+//! its own. Order: groups come by their index, rows have none.
+//!
+//! ```text
+//! Device::open ─ prepare(program, tables) ─> GroupRun ─ push(columns)* ─ finish ─> GroupPartials
+//!    adapter.rs   which device                 run.rs       chunks: fill, send, land, drain
+//!    device.rs    the handle: jobs in,         pack.rs      columns into a chunk, and their ranges
+//!                 replies out                  tables.rs    join tables into a few buffers
+//!    worker.rs    the thread that owns wgpu    range.rs     intervals through arithmetic
+//!    dispatch.rs  what it does for a run       lower.rs     instructions into WGSL, by interval
+//!    pool.rs      buffers, used again          sink.rs      cells of a group, and how rows reach them
+//!                                              kernel.rs    the pieces composed into one module
+//!                                              partials.rs  groups as they come home
+//! ```
+//!
+//! Every wgpu call is made by one thread per device (`worker.rs`); a panic there closes the device and
+//! nothing else. Nothing is created before [`Device::open`] or [`adapters`] is called.
+
+mod adapter;
+mod device;
+mod dispatch;
+mod kernel;
+mod lower;
+mod pack;
+mod partials;
+mod pool;
+mod range;
+mod run;
+mod sink;
+mod tables;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use adapter::{AdapterInfo, CapabilityClass, adapters};
+pub use device::{Device, DeviceMemory, Fault};
+pub use partials::{AggregatePartials, GroupPartials, Timings};
+pub use run::{GroupRun, RunOptions};
+
+use crate::program::{Aggregate, Instr, Reg, Type};
+use crate::value::Value;
+
+/// A program and its group sink, as the device runs it. Plain data.
+#[derive(Clone, Debug)]
+pub struct DeviceProgram {
+    /// Types of the input columns, which are registers `0..inputs.len()`.
+    pub inputs: Vec<Type>,
+    /// What happens to each row.
+    pub instrs: Vec<Instr>,
+    /// The literals of `Instr::Const`.
+    pub constants: Vec<Value>,
+    /// Group keys: a register whose values are codes in `0..cardinality`, most significant first.
+    /// Where the register can be null, code `cardinality - 1` means null and no value may have it.
+    /// No keys: one group.
+    pub keys: Vec<(Reg, u32)>,
+    /// What to compute of each group.
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// The values of a column on the host.
+#[derive(Clone, Copy, Debug)]
+pub enum HostValues<'a> {
+    /// 0 or 1 a row.
+    Bool(&'a [u8]),
+    /// 32-bit integers, dates, dictionary codes.
+    I32(&'a [i32]),
+    /// 64-bit integers, decimals whose values fit.
+    I64(&'a [i64]),
+}
+
+impl HostValues<'_> {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            HostValues::Bool(v) => v.len(),
+            HostValues::I32(v) => v.len(),
+            HostValues::I64(v) => v.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A column on the host. Where a row is null its value is arbitrary.
+#[derive(Clone, Copy, Debug)]
+pub struct HostColumn<'a> {
+    /// One value a row.
+    pub values: HostValues<'a>,
+    /// 1 = valid, 0 = null, one byte a row; absent when nothing is null.
+    pub valid: Option<&'a [u8]>,
+}
+
+impl<'a> HostColumn<'a> {
+    /// A column without nulls.
+    pub fn new(values: HostValues<'a>) -> Self {
+        Self { values, valid: None }
+    }
+}
+
+/// An array join table on the host: unique integer keys `min_key..min_key + slots.len()`.
+#[derive(Clone, Debug)]
+pub struct HostTable<'a> {
+    /// The key of the first slot.
+    pub min_key: i64,
+    /// Row id + 1 of each key; 0 where no row has it. Null keys are in no slot.
+    pub slots: &'a [u32],
+    /// The columns that `Instr::Gather` reads, by row id.
+    pub columns: Vec<HostColumn<'a>>,
+}

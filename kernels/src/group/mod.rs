@@ -1,0 +1,19 @@
+//! Group tables: distinct keys to dense group ids, and what is computed of each group.
+//!
+//! Contract: ids are dense, in order of first appearance, and never change; null keys are equal to
+//! one another; floats by their canonical form. A table over small key ranges is a directly addressed
+//! array, any other one salted open addressing; both give the same ids.
+//! Law: merging the tables of parts equals the table of the whole (as a set of groups).
+
+mod intern;
+pub mod reference;
+mod state;
+mod table;
+
+pub use intern::Interner;
+pub use state::State;
+pub(crate) use table::prefetch;
+pub use table::{Groups, KeyType, stable_hash};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+use super::reference::{Reference, aggregate};
+use super::*;
+use crate::program::{AggregateOp, AggregateOp::*, Type};
+use crate::testing::{Gen, TYPES};
+use crate::value::Value;
+use crate::vector::Vector;
+
+/// Key and aggregate columns of one random chunk.
+struct Chunk {
+    n: usize,
+    keys: Vec<Vector>,
+    args: Vec<Vector>,
+    filters: Vec<Option<Vector>>,
+}
+
+const OPS: [(AggregateOp, Type); 12] = [
+    (Count, Type::Str), (Sum, Type::I32), (Sum, Type::I64), (Sum, Type::Decimal), (Min, Type::I32), (Max, Type::Decimal),
+    (Min, Type::F64), (Max, Type::F64), (Min, Type::Str), (Max, Type::Str), (CountDistinct, Type::Str), (CountDistinct, Type::F64),
+];
+
+fn chunk(g: &mut Gen, types: &[Type], n: usize) -> Chunk {
+    Chunk {
+        n,
+        keys: types.iter().map(|t| g.vector(*t, n, false)).collect(),
+        args: OPS.iter().map(|(_, t)| g.vector(*t, n, false)).collect(),
+        filters: OPS.iter().map(|_| (g.below(3) == 0).then(|| g.vector(Type::Bool, n, false))).collect(),
+    }
+}
+
+struct Table {
+    groups: Groups,
+    states: Vec<State>,
+}
+
+impl Table {
+    fn new(types: &[Type]) -> Self {
+        let key = |t: &Type| KeyType::new(*t, 38);
+        Table {
+            groups: Groups::new(&types.iter().map(key).collect::<Vec<_>>()),
+            states: OPS.iter().map(|(op, t)| State::new(*op, key(t)).unwrap()).collect(),
+        }
+    }
+
+    fn add(&mut self, c: &Chunk) {
+        let mut ids = vec![];
+        self.groups.ids(&c.keys.iter().collect::<Vec<_>>(), c.n, &mut ids).unwrap();
+        for ((s, a), f) in self.states.iter_mut().zip(&c.args).zip(&c.filters) {
+            s.update(&ids, self.groups.len(), Some(a), f.as_ref()).unwrap();
+        }
+    }
+
+    fn merge(&mut self, other: &Table, parts: usize) {
+        for part in 0..parts {
+            let from = other.groups.part(part, parts).unwrap();
+            let to = self.groups.merge(&other.groups, &from).unwrap();
+            for (s, o) in self.states.iter_mut().zip(&other.states) {
+                s.merge(o, &from, &to, self.groups.len()).unwrap();
+            }
+        }
+    }
+
+    fn rows(&mut self) -> Vec<(Vec<Value>, Vec<Value>)> {
+        let n = self.groups.len();
+        let all: Vec<u32> = (0..n as u32).collect();
+        let keys: Vec<Vector> = (0..self.groups.types().len()).map(|k| self.groups.key(k, &all).unwrap()).collect();
+        let mut rows: Vec<_> = (0..n)
+            .map(|g| {
+                let key = keys.iter().map(|k| k.value(g).unwrap()).collect();
+                // Integer sums wrap here: the data holds extremes on purpose.
+                (key, self.states.iter_mut().map(|s| s.finish(&[g as u32], n, false).unwrap().value(0).unwrap()).collect())
+            })
+            .collect();
+        rows.sort();
+        rows
+    }
+}
+
+fn expected(types: &[Type], chunks: &[Chunk]) -> Vec<(Vec<Value>, Vec<Value>)> {
+    let mut r = Reference::default();
+    for c in chunks {
+        for i in 0..c.n {
+            let key = (0..types.len()).map(|k| c.keys[k].value(i).unwrap()).collect();
+            let keep = |f: &Option<Vector>| f.as_ref().is_none_or(|f| f.value(i).unwrap() == Value::Bool(true));
+            r.add(key, c.args.iter().zip(&c.filters).map(|(a, f)| keep(f).then(|| a.value(i).unwrap())).collect());
+        }
+    }
+    let wrap = |(op, ty): (AggregateOp, Type), v: Value| match v {
+        Value::Int(v) if op == Sum && ty != Type::Decimal => Value::Int((v as i64).into()),
+        v => v,
+    };
+    r.groups()
+        .iter()
+        .map(|(k, bag)| (k.clone(), OPS.iter().zip(bag).map(|(op, b)| wrap(*op, aggregate(op.0, true, b))).collect()))
+        .collect()
+}
+
+fn key_sets(g: &mut Gen) -> Vec<Vec<Type>> {
+    let mut sets: Vec<Vec<Type>> = TYPES.iter().map(|t| vec![*t]).collect();
+    for width in 2..=5 {
+        sets.push((0..width).map(|_| TYPES[g.below(6) as usize]).collect());
+    }
+    sets
+}
+
+#[test]
+fn agrees_with_the_reference_whole_and_in_parts() {
+    let mut g = Gen::new(21);
+    for types in key_sets(&mut g) {
+        for sizes in [vec![0], vec![1], vec![50, 0, 300], vec![700, 700]] {
+            let chunks: Vec<Chunk> = sizes.iter().map(|n| chunk(&mut g, &types, *n)).collect();
+            let want = expected(&types, &chunks);
+            let mut whole = Table::new(&types);
+            chunks.iter().for_each(|c| whole.add(c));
+            assert!(whole.rows() == want, "{types:?} {sizes:?}");
+
+            let mut merged = Table::new(&types);
+            for c in &chunks {
+                let mut part = Table::new(&types);
+                part.add(c);
+                merged.merge(&part, 3);
+            }
+            assert!(merged.rows() == want, "merged {types:?} {sizes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_direct_table_grows_and_becomes_a_hash_table() {
+    let mut groups = Groups::new(&[KeyType::new(Type::I64, 0)]);
+    let mut ids = vec![];
+    let mut kinds = vec![];
+    for step in [1i64, 3, 1000, 1 << 40] {
+        let keys: Vec<i64> = (0..1000).map(|i| i * step - 500).collect();
+        let v = Vector::new(crate::Values::I64(keys.clone().into()));
+        ids.clear();
+        groups.ids(&[&v], 1000, &mut ids).unwrap();
+        kinds.push(groups.kind());
+        let back = groups.key(0, &ids).unwrap();
+        (0..1000).for_each(|i| assert_eq!(back.value(i).unwrap(), Value::Int(keys[i].into())));
+    }
+    assert_eq!(kinds, ["direct", "direct", "hash", "hash"]);
+}
+
+#[test]
+fn sums_spill_to_128_bits_before_64_overflow() {
+    let mut s = State::new(Sum, KeyType::new(Type::Decimal, 38)).unwrap();
+    let v = Vector::new(crate::Values::I64(vec![i64::MAX / 2; 4].into()));
+    for _ in 0..10 {
+        s.update(&[0, 0, 0, 1], 2, Some(&v), None).unwrap();
+    }
+    assert_eq!(s.value(0, 2).unwrap(), Value::Int(i128::from(i64::MAX / 2) * 30));
+    let mut s = State::new(Sum, KeyType::new(Type::I64, 0)).unwrap();
+    s.update(&[0, 0, 0, 1], 2, Some(&v), None).unwrap();
+    assert!(s.value(0, 2).is_err(), "an Int64 sum that does not fit is an error");
+}
+

@@ -1,0 +1,1 @@
+//! The oracle of whole programs: see the stage crate.

@@ -1,0 +1,162 @@
+//! The single source of what the host and the shaders must agree on: constants, bindings, uniforms.
+//! The WGSL declarations are generated from the Rust ones; no shader writes a number of its own.
+
+use bytemuck::{Pod, Zeroable};
+use std::fmt::Write;
+
+/// Declares constants once, for Rust and for WGSL.
+macro_rules! constants {
+    ($($(#[$doc:meta])* $name:ident = $value:expr;)*) => {
+        $($(#[$doc])* pub const $name: u32 = $value;)*
+
+        /// The constants as WGSL.
+        fn constants_wgsl() -> String {
+            let mut out = String::new();
+            $(let _ = writeln!(out, "const {}: u32 = {}u;", stringify!($name), $name);)*
+            out
+        }
+    };
+}
+
+constants! {
+    /// Invocations of a workgroup: the floor every device offers.
+    WORKGROUP_SIZE = 256;
+    /// Words of an exact sum: 96 bits of two's complement hold 2^32 values of 64 bits.
+    SUM_WORDS = 3;
+    /// Words of a 64-bit least or greatest value.
+    WIDE_WORDS = 3;
+    /// Within those: the high word, ordered as unsigned.
+    WIDE_HIGH = 0;
+    /// The high word that the low word belongs to.
+    WIDE_SETTLED = 1;
+    /// The low word.
+    WIDE_LOW = 2;
+    /// A cell's descriptor is its first word times this, plus its kind.
+    CELL_KINDS = 4;
+    /// A cell of one word that adds.
+    CELL_COUNT = 0;
+    /// A cell of [`SUM_WORDS`] words that adds.
+    CELL_SUM = 1;
+    /// A cell of one word that keeps the greatest.
+    CELL_GREATEST = 2;
+}
+
+/// Words of workgroup memory that a group table may take: the floor's 16 KiB.
+pub const LOCAL_WORDS_MAX: u32 = 4096;
+/// Copies of a small group table in one workgroup's memory, at most.
+pub const REPLICAS_MAX: u32 = 32;
+/// Binding of [`Params`].
+pub const BINDING_PARAMS: u32 = 0;
+/// Binding of the group accumulators, read and written.
+pub const BINDING_GROUPS: u32 = 1;
+/// Binding of the chunk of input columns.
+pub const BINDING_COLUMNS: u32 = 2;
+/// Binding of the first buffer of join tables; the others follow.
+pub const BINDING_TABLES: u32 = 3;
+/// Buffers of join tables, at most: with groups and columns, six of the floor's eight.
+pub const TABLES_MAX: usize = 4;
+/// Words of program parameters in [`Params`]: constants, offsets, table keys.
+pub const PARAM_WORDS_MAX: usize = 4 * PARAM_VECTORS;
+const PARAM_VECTORS: usize = 256;
+
+/// Four words: what WGSL demands as the element of an array in a uniform.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Words4(pub [u32; 4]);
+
+/// A Rust type with a WGSL spelling of the same layout.
+trait Spelled {
+    fn wgsl() -> String;
+}
+
+impl Spelled for u32 {
+    fn wgsl() -> String {
+        "u32".into()
+    }
+}
+
+impl Spelled for Words4 {
+    fn wgsl() -> String {
+        "vec4<u32>".into()
+    }
+}
+
+impl<T: Spelled, const N: usize> Spelled for [T; N] {
+    fn wgsl() -> String {
+        format!("array<{}, {N}>", T::wgsl())
+    }
+}
+
+/// Declares a uniform once: the Rust struct, its WGSL text, and its offsets for the test.
+macro_rules! uniform {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $ty,)* }
+
+        impl $name {
+            /// The struct as WGSL.
+            pub fn wgsl() -> String {
+                let mut out = format!("struct {} {{\n", stringify!($name));
+                $(let _ = writeln!(out, "    {}: {},", stringify!($field), <$ty as Spelled>::wgsl());)*
+                out + "}\n"
+            }
+
+            /// Name and byte offset of every field, in order.
+            pub fn offsets() -> Vec<(&'static str, usize)> {
+                vec![$((stringify!($field), std::mem::offset_of!($name, $field)),)*]
+            }
+        }
+    };
+}
+
+uniform! {
+    /// What one dispatch is told.
+    Params {
+        /// Rows of the chunk.
+        rows: u32,
+        /// Invocations of the dispatch: how far apart the rows of one invocation lie.
+        stride: u32,
+        /// Groups of the sink.
+        groups: u32,
+        /// Unused; keeps the next field at a multiple of 16.
+        padding: u32,
+        /// Parameters of the program, in the order in which its kernel was generated.
+        words: [Words4; PARAM_VECTORS],
+    }
+}
+
+impl Params {
+    /// Parameters of a dispatch. `words` beyond [`PARAM_WORDS_MAX`] are the caller's bug and cut off.
+    pub fn new(rows: u32, stride: u32, groups: u32, words: &[u32]) -> Self {
+        let mut params = Self { rows, stride, groups, padding: 0, words: [Words4::default(); PARAM_VECTORS] };
+        for (vector, chunk) in params.words.iter_mut().zip(words.chunks(4)) {
+            vector.0[..chunk.len()].copy_from_slice(chunk);
+        }
+        params
+    }
+
+    /// The WGSL expression of parameter word `index`.
+    pub fn word(index: usize) -> String {
+        format!("params.words[{}].{}", index / 4, ["x", "y", "z", "w"][index % 4])
+    }
+}
+
+/// The head of every kernel: constants, uniform and bindings, with `tables` buffers of join tables
+/// named `tables0`, `tables1` and so on.
+pub fn declarations(tables: usize) -> String {
+    let mut out = constants_wgsl();
+    out += &Params::wgsl();
+    let _ = writeln!(out, "@group(0) @binding({BINDING_PARAMS}) var<uniform> params: Params;");
+    let _ = writeln!(
+        out,
+        "@group(0) @binding({BINDING_GROUPS}) var<storage, read_write> groups: array<atomic<u32>>;"
+    );
+    let _ = writeln!(out, "@group(0) @binding({BINDING_COLUMNS}) var<storage, read> columns: array<u32>;");
+    for i in 0..tables {
+        let binding = BINDING_TABLES as usize + i;
+        let _ = writeln!(out, "@group(0) @binding({binding}) var<storage, read> tables{i}: array<u32>;");
+    }
+    out
+}

@@ -1,0 +1,22 @@
+//! WGSL compute shaders as data: sources, the layouts they share with the host, and their validation.
+//!
+//! Invariants. No shader writes a constant, binding or uniform that `layout.rs` does not generate.
+//! Every file in `wgsl/` is in [`SHADERS`], and the build fails if one of them does not validate.
+//!
+//! ```text
+//! layout::declarations()    constants, uniform, bindings      generated from Rust
+//! INT64_PAIR | INT64_NATIVE 64-bit arithmetic, one API        by what the device has
+//! CELLS, MERGE, SETTLE      exact accumulators of groups      u32 atomics only
+//! GROUP_LOCAL | GROUP_GLOBAL  the loop over the rows          calls code generated per program
+//! ```
+
+pub mod layout;
+pub mod portable;
+mod table;
+
+pub use table::{
+    CELLS, GROUP_GLOBAL, GROUP_LOCAL, INT64_NATIVE, INT64_PAIR, MERGE, Needs, SETTLE, SHADERS, Shader,
+};
+
+#[cfg(test)]
+mod tests;
