@@ -43,7 +43,7 @@ class Engine:
             reply["cpu_s"] = self._cpu_s() - cpu_before
             reply["peak_rss_mb"] = self._peak_mb()
             self.peak_rss_mb = max(self.peak_rss_mb, reply["peak_rss_mb"])
-            if reply.get("id") != query:
+            if reply.get("id") != query and reply.get("error") is None:
                 reply["error"] = f"answered {reply.get('id')!r} when asked for {query!r}"
         for field in ("ms", "rows", "error", "cpu_s", "peak_rss_mb"):
             reply.setdefault(field, None)

@@ -33,20 +33,26 @@ def choose_variant(candidates, queries, say):
 
 
 def warm_up(engines, queries, results):
-    """Runs every query once on every engine and stores the rows under `results`. Returns label -> query -> error."""
+    """Runs every query on every engine and then once more to store its rows under `results`.
+
+    Returns two dictionaries, label -> query -> error: of running it, and of storing its rows.
+    """
     errors = {engine.label: {} for engine in engines}
+    unstored = {engine.label: {} for engine in engines}
     for number, query in enumerate(queries):
         for engine in rotated(engines, number):
-            reply = engine.ask(query, result_file(results, engine.label, query))
-            errors[engine.label][query] = reply["error"]
             _progress("warm-up", query, engine.label)
+            errors[engine.label][query] = engine.ask(query)["error"]
+            if errors[engine.label][query] is None:
+                reply = engine.ask(query, result_file(results, engine.label, query))
+                unstored[engine.label][query] = reply["error"]
     for engine in (engine for engine in engines if engine.died):
         # Its new process is cold again.
         for query in queries:
             if errors[engine.label][query] is None:
                 errors[engine.label][query] = engine.ask(query)["error"]
     _progress()
-    return errors
+    return errors, unstored
 
 
 def result_file(results, label, query):

@@ -58,9 +58,8 @@ pub fn answer(suite: &Suite, scale: f64, query: &Query) -> Result<Option<Expecte
         .flat_map(|(_, files)| files.iter())
         .find_map(|(id, file)| (*id == query.id).then_some(*file));
     let Some(file) = file else { return Ok(None) };
-    let (schema, batches) = read(Bytes::from_static(file)).map_err(|e| {
-        Error::Corrupt(format!("the answer of {} {} at scale {scale} cannot be read: {e}", suite.name, query.id))
-    })?;
+    let (schema, batches) = read(Bytes::from_static(file))
+        .map_err(|e| Error::Corrupt(format!("the answer of {} {} at scale {scale} cannot be read: {e}", suite.name, query.id)))?;
     Ok(Some(Expected::with_all_ties(schema, batches)))
 }
 
@@ -70,8 +69,7 @@ pub fn answer(suite: &Suite, scale: f64, query: &Query) -> Result<Option<Expecte
 /// `Invalid` when the file is missing or is not Parquet.
 pub fn read_result(path: &Path) -> Result<Expected> {
     let file = fs::read(path).map_err(|e| Error::Invalid(format!("cannot read {}: {e}", path.display())))?;
-    let (schema, batches) =
-        read(Bytes::from(file)).map_err(|e| Error::Invalid(format!("cannot read {}: {e}", path.display())))?;
+    let (schema, batches) = read(Bytes::from(file)).map_err(|e| Error::Invalid(format!("cannot read {}: {e}", path.display())))?;
     Ok(Expected::of_engine(schema, batches))
 }
 

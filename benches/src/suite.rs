@@ -9,8 +9,8 @@ pub struct Suite {
     pub tables: &'static [&'static str],
     /// The queries, in the order in which they run.
     pub queries: &'static [Query],
-    /// By scale: query and its answer as a Parquet file.
-    pub(crate) answers: &'static [(f64, &'static [(&'static str, &'static [u8])])],
+    /// The answers of each scale.
+    pub(crate) answers: &'static [(f64, &'static [AnswerFile])],
 }
 
 impl Suite {
@@ -24,6 +24,9 @@ impl Suite {
         self.answers.iter().map(|(scale, _)| *scale)
     }
 }
+
+/// The id of a query and its answer as a Parquet file.
+pub(crate) type AnswerFile = (&'static str, &'static [u8]);
 
 /// One query. The text is the same for every scale and every engine.
 #[derive(Debug)]
@@ -90,8 +93,7 @@ mod tests {
             let text = words.join(" ");
             let keys = text.rsplit_once(" order by ").map_or("", |(_, keys)| keys);
             let keys = keys.split(" limit ").next().unwrap();
-            let descending: Vec<_> =
-                keys.split(',').filter(|key| !key.is_empty()).map(|key| key.ends_with(" desc")).collect();
+            let descending: Vec<_> = keys.split(',').filter(|key| !key.is_empty()).map(|key| key.ends_with(" desc")).collect();
             assert_eq!(descending, query.order_by.iter().map(|key| key.descending).collect::<Vec<_>>(), "{}", query.id);
         }
     }

@@ -39,9 +39,7 @@ impl Error {
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::InvalidFilename => {
-                Error::Invalid(format!("{message}; choose an output folder that can be written"))
-            }
+            | io::ErrorKind::InvalidFilename => Error::Invalid(format!("{message}; choose an output folder that can be written")),
             _ => Error::Retry(message),
         }
     }

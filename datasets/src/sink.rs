@@ -98,8 +98,8 @@ impl Sink {
         let file = Watched { file, failure: failure.clone() };
         let encoder = match format {
             Format::Parquet => {
-                let writer = ArrowWriter::try_new(file, schema, Some(parquet_properties()))
-                    .map_err(|e| encoding_failed(&partial, &failure, &e))?;
+                let writer =
+                    ArrowWriter::try_new(file, schema, Some(parquet_properties())).map_err(|e| encoding_failed(&partial, &failure, &e))?;
                 Encoder::Parquet(Box::new(writer))
             }
             Format::Csv => Encoder::Csv(Box::new(csv::Writer::new(BufWriter::new(file)))),

@@ -33,8 +33,7 @@ fn dies_after(batches: i64) -> impl Iterator<Item = RecordBatch> + Send {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -50,8 +49,7 @@ fn a_run_that_dies_leaves_no_half_file_and_no_marker_and_the_next_completes() {
     assert!(!MARKER.holds(dir.path(), &files));
 
     let mut reports = Vec::new();
-    write(dir.path(), &MARKER, vec![table("a", numbers(2)), table("b", numbers(30))], &mut |p| reports.push(p))
-        .unwrap();
+    write(dir.path(), &MARKER, vec![table("a", numbers(2)), table("b", numbers(30))], &mut |p| reports.push(p)).unwrap();
     assert!(MARKER.holds(dir.path(), &files));
     assert_eq!(names(dir.path()), [".lock", "_SUCCESS-test-parquet", "a.parquet", "b.parquet"]);
     let complete: Vec<_> = reports.iter().filter(|p| p.complete).map(|p| (p.table, p.rows)).collect();
@@ -114,10 +112,7 @@ fn a_full_disk_is_reported_as_exhausted_with_the_file() {
         std::os::unix::fs::symlink("/dev/full", partial).unwrap();
         let marker = Marker { format, ..MARKER };
         let error = write(dir.path(), &marker, vec![table("a", numbers(30))], &mut |_| {}).unwrap_err();
-        assert!(
-            matches!(&error, Error::Exhausted(message) if message.contains(&format!(".a.{format}.partial"))),
-            "{error:?}"
-        );
+        assert!(matches!(&error, Error::Exhausted(message) if message.contains(&format!(".a.{format}.partial"))), "{error:?}");
     }
 }
 

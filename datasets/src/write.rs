@@ -57,12 +57,7 @@ pub(crate) fn file_name(table: &str, marker: &Marker) -> String {
 }
 
 /// Writes every table and then the marker. What the folder claimed before is withdrawn first.
-pub(crate) fn write(
-    out: &Path,
-    marker: &Marker,
-    mut tables: Vec<Table>,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<()> {
+pub(crate) fn write(out: &Path, marker: &Marker, mut tables: Vec<Table>, progress: &mut dyn FnMut(Progress)) -> Result<()> {
     fs::create_dir_all(out).map_err(|e| Error::io("create", out, &e))?;
     let _lock = lock(out)?;
     marker.remove(out)?;
@@ -111,8 +106,8 @@ impl Run<'_> {
         while let Some(table) = self.next_table() {
             let name = table.name;
             // A generator or an encoder that panics must stop the other table too.
-            let encoded = std::panic::catch_unwind(AssertUnwindSafe(|| self.encode_table(table, reports)))
-                .unwrap_or_else(|panic| Err(bug(&*panic)));
+            let encoded =
+                std::panic::catch_unwind(AssertUnwindSafe(|| self.encode_table(table, reports))).unwrap_or_else(|panic| Err(bug(&*panic)));
             match encoded {
                 Ok(bytes) => lengths.push((name, bytes)),
                 Err(error) => {
@@ -191,10 +186,9 @@ fn lock(out: &Path) -> Result<File> {
     let file = File::create(&path).map_err(|e| Error::io("create", &path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Retry(format!(
-            "another process is generating into {}; wait for it, or choose another folder",
-            out.display()
-        ))),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::Retry(format!("another process is generating into {}; wait for it, or choose another folder", out.display())))
+        }
         Err(TryLockError::Error(e)) => Err(Error::io("lock", &path, &e)),
     }
 }

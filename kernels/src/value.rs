@@ -20,11 +20,7 @@ pub enum Value {
 
 /// The canonical form of a float for equality and hashing: -0 becomes +0, every NaN the same NaN.
 pub fn canonical_f64(v: f64) -> f64 {
-    if v.is_nan() {
-        f64::NAN
-    } else {
-        v + 0.0
-    }
+    if v.is_nan() { f64::NAN } else { v + 0.0 }
 }
 
 /// Total order of floats: -0 equals +0, NaN equals itself and sorts last.

@@ -174,9 +174,7 @@ impl Vector {
         use crate::program::Type;
         let values = match (value, like) {
             (Value::Bool(b), _) => Values::Bool(vec![u8::from(*b)].into()),
-            (Value::Int(v), Type::I32) => {
-                Values::I32(vec![i32::try_from(*v).map_err(Error::bug)?].into())
-            }
+            (Value::Int(v), Type::I32) => Values::I32(vec![i32::try_from(*v).map_err(Error::bug)?].into()),
             (Value::Int(v), _) => match i64::try_from(*v) {
                 Ok(v) => Values::I64(vec![v].into()),
                 Err(_) => Values::I128(vec![*v].into()),
@@ -242,10 +240,9 @@ impl Vector {
             Values::I64(v) => Values::I64(cut(v, offset, len)),
             Values::I128(v) => Values::I128(cut(v, offset, len)),
             Values::F64(v) => Values::F64(cut(v, offset, len)),
-            Values::Str(Strings::Dict { codes, dict }) => Values::Str(Strings::Dict {
-                codes: cut(codes, offset, len),
-                dict: Arc::clone(dict),
-            }),
+            Values::Str(Strings::Dict { codes, dict }) => {
+                Values::Str(Strings::Dict { codes: cut(codes, offset, len), dict: Arc::clone(dict) })
+            }
             Values::Str(Strings::View(v)) => Values::Str(Strings::View(v.slice(offset, len))),
             Values::Any(a) => Values::Any(a.slice(offset, len)),
         };
@@ -256,9 +253,7 @@ impl Vector {
 
 /// Validity of a binary operation on `n` rows: null if either side is.
 pub fn combine_valid(a: &Vector, b: &Vector, n: usize) -> Option<Buf<u8>> {
-    let expand = |v: &Vector| -> Option<Vec<u8>> {
-        v.valid.as_ref().map(|x| if v.constant { vec![x[0]; n] } else { x.to_vec() })
-    };
+    let expand = |v: &Vector| -> Option<Vec<u8>> { v.valid.as_ref().map(|x| if v.constant { vec![x[0]; n] } else { x.to_vec() }) };
     match (expand(a), expand(b)) {
         (None, None) => None,
         (Some(x), None) | (None, Some(x)) => Some(x.into()),

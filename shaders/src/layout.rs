@@ -149,10 +149,7 @@ pub fn declarations(tables: usize) -> String {
     let mut out = constants_wgsl();
     out += &Params::wgsl();
     let _ = writeln!(out, "@group(0) @binding({BINDING_PARAMS}) var<uniform> params: Params;");
-    let _ = writeln!(
-        out,
-        "@group(0) @binding({BINDING_GROUPS}) var<storage, read_write> groups: array<atomic<u32>>;"
-    );
+    let _ = writeln!(out, "@group(0) @binding({BINDING_GROUPS}) var<storage, read_write> groups: array<atomic<u32>>;");
     let _ = writeln!(out, "@group(0) @binding({BINDING_COLUMNS}) var<storage, read> columns: array<u32>;");
     for i in 0..tables {
         let binding = BINDING_TABLES as usize + i;

@@ -14,9 +14,7 @@ pub mod layout;
 pub mod portable;
 mod table;
 
-pub use table::{
-    CELLS, GROUP_GLOBAL, GROUP_LOCAL, INT64_NATIVE, INT64_PAIR, MERGE, Needs, SETTLE, SHADERS, Shader,
-};
+pub use table::{CELLS, GROUP_GLOBAL, GROUP_LOCAL, INT64_NATIVE, INT64_PAIR, MERGE, Needs, SETTLE, SHADERS, Shader};
 
 #[cfg(test)]
 mod tests;

@@ -23,9 +23,7 @@ pub fn validate(source: &str, needs: Needs) -> Result<Validated, String> {
         Needs::Floor => Capabilities::empty(),
         Needs::Int64 => Capabilities::SHADER_INT64,
     };
-    let info = Validator::new(ValidationFlags::all(), capabilities)
-        .validate(&module)
-        .map_err(|e| e.emit_to_string(source))?;
+    let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(|e| e.emit_to_string(source))?;
     Ok(Validated { module, info, needs })
 }
 
@@ -44,8 +42,8 @@ impl Validated {
             },
             ..msl::Options::default()
         };
-        let (text, info) = msl::write_string(&self.module, &self.info, &options, &msl::PipelineOptions::default())
-            .map_err(|e| e.to_string())?;
+        let (text, info) =
+            msl::write_string(&self.module, &self.info, &options, &msl::PipelineOptions::default()).map_err(|e| e.to_string())?;
         for name in info.entry_point_names {
             name.map_err(|e| e.to_string())?;
         }

@@ -49,29 +49,22 @@ const fn shader(name: &'static str, source: &'static str) -> Shader {
 pub const INT64_PAIR: Shader = shader("int64_pair", include_str!("../wgsl/int64_pair.wgsl"));
 
 /// 64-bit integers of the device.
-pub const INT64_NATIVE: Shader =
-    Shader { needs: Needs::Int64, ..shader("int64_native", include_str!("../wgsl/int64_native.wgsl")) };
+pub const INT64_NATIVE: Shader = Shader { needs: Needs::Int64, ..shader("int64_native", include_str!("../wgsl/int64_native.wgsl")) };
 
 /// Accumulators of groups in `TABLE`.
-pub const CELLS: Shader =
-    Shader { example: &[("TABLE", "groups")], ..shader("cells", include_str!("../wgsl/cells.wgsl")) };
+pub const CELLS: Shader = Shader { example: &[("TABLE", "groups")], ..shader("cells", include_str!("../wgsl/cells.wgsl")) };
 
 const LOCAL_STUBS: &str = "const REPLICAS: u32 = 2u;\nconst REPLICA_WORDS: u32 = 8u;\n\
     var<workgroup> local_groups: array<atomic<u32>, REPLICAS * REPLICA_WORDS>;\n";
 const CELL_STUBS: &str = "const GROUP_WORDS: u32 = 4u;\nconst low_CELLS_AT: u32 = 3u;\nconst low_CELLS: u32 = 1u;\n";
 
 /// Merging the replicas of a workgroup.
-pub const MERGE: Shader =
-    Shader { stubs: &[LOCAL_STUBS], after: &[CELLS], ..shader("merge", include_str!("../wgsl/merge.wgsl")) };
+pub const MERGE: Shader = Shader { stubs: &[LOCAL_STUBS], after: &[CELLS], ..shader("merge", include_str!("../wgsl/merge.wgsl")) };
 
 /// A pass that gathers groups in workgroup memory.
 pub const GROUP_LOCAL: Shader = Shader {
     example: &[("PASS", "low")],
-    stubs: &[
-        LOCAL_STUBS,
-        CELL_STUBS,
-        "fn low_row(row: u32, base: u32) { atomicAdd(&local_groups[base], row); }\n",
-    ],
+    stubs: &[LOCAL_STUBS, CELL_STUBS, "fn low_row(row: u32, base: u32) { atomicAdd(&local_groups[base], row); }\n"],
     after: &[CELLS, MERGE],
     ..shader("group_local", include_str!("../wgsl/group_local.wgsl"))
 };
@@ -84,9 +77,7 @@ pub const GROUP_GLOBAL: Shader = Shader {
 };
 
 /// The step between the passes of 64-bit least and greatest values.
-pub const SETTLE: Shader =
-    Shader { stubs: &[CELL_STUBS], ..shader("settle", include_str!("../wgsl/settle.wgsl")) };
+pub const SETTLE: Shader = Shader { stubs: &[CELL_STUBS], ..shader("settle", include_str!("../wgsl/settle.wgsl")) };
 
 /// Every shader.
-pub const SHADERS: &[Shader] =
-    &[INT64_PAIR, INT64_NATIVE, CELLS, MERGE, GROUP_LOCAL, GROUP_GLOBAL, SETTLE];
+pub const SHADERS: &[Shader] = &[INT64_PAIR, INT64_NATIVE, CELLS, MERGE, GROUP_LOCAL, GROUP_GLOBAL, SETTLE];

@@ -4,8 +4,7 @@ use layout::Params;
 #[test]
 fn every_shader_is_valid_and_portable() {
     for shader in SHADERS {
-        let module = portable::validate(&shader.standalone(), shader.needs)
-            .unwrap_or_else(|e| panic!("{}: {e}", shader.name));
+        let module = portable::validate(&shader.standalone(), shader.needs).unwrap_or_else(|e| panic!("{}: {e}", shader.name));
         let msl = module.msl().unwrap_or_else(|e| panic!("{} as MSL: {e}", shader.name));
         let hlsl = module.hlsl().unwrap_or_else(|e| panic!("{} as HLSL: {e}", shader.name));
         assert!(msl.contains("metal_stdlib") && hlsl.contains("cbuffer"), "{}", shader.name);
@@ -24,8 +23,7 @@ fn the_uniform_lies_in_wgsl_as_in_rust() {
     let module = portable::validate(&layout::declarations(1), Needs::Floor).unwrap();
     let (size, fields) = module.struct_layout("Params").unwrap();
     assert_eq!(size as usize, size_of::<Params>());
-    let expected: Vec<(String, u32)> =
-        Params::offsets().into_iter().map(|(name, at)| (name.to_string(), at as u32)).collect();
+    let expected: Vec<(String, u32)> = Params::offsets().into_iter().map(|(name, at)| (name.to_string(), at as u32)).collect();
     assert_eq!(fields, expected);
 }
 
@@ -41,10 +39,8 @@ fn parameter_words_are_where_their_names_say() {
 #[test]
 fn every_file_is_in_the_table() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("wgsl");
-    let mut files: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
+    let mut files: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
     files.sort();
     let mut names: Vec<&str> = SHADERS.iter().map(|s| s.name).collect();
     names.sort();

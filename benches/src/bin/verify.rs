@@ -40,9 +40,7 @@ fn main() -> ExitCode {
 
 fn check(arguments: &[&str]) -> Result<Verdict, Box<dyn std::error::Error>> {
     let [suite_name, query, result, option, value] = arguments else {
-        return Err(
-            "usage: millstream-verify SUITE QUERY RESULT.parquet (--scale X | --expected ANSWER.parquet)".into()
-        );
+        return Err("usage: millstream-verify SUITE QUERY RESULT.parquet (--scale X | --expected ANSWER.parquet)".into());
     };
     let suite = suite(suite_name).ok_or_else(|| format!("there is no suite `{suite_name}`"))?;
     let query = suite.query(query).ok_or_else(|| format!("{suite_name} has no query `{query}`"))?;

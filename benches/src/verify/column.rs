@@ -4,9 +4,7 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringViewArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringViewArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimeUnit, i256};
 use arrow::error::ArrowError;
@@ -66,15 +64,9 @@ impl Column {
                 let exact = cast(&DataType::Decimal128(38, scale))?;
                 Column::Exact(exact.as_primitive::<Decimal128Type>().clone(), scale.unsigned_abs().into())
             }
-            float if float.is_floating() => {
-                Column::Float(cast(&DataType::Float64)?.as_primitive::<Float64Type>().clone())
-            }
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                Column::Text(cast(&DataType::Utf8View)?.as_string_view().clone())
-            }
-            DataType::Date32 | DataType::Date64 => {
-                Column::Days(cast(&DataType::Date32)?.as_primitive::<Date32Type>().clone())
-            }
+            float if float.is_floating() => Column::Float(cast(&DataType::Float64)?.as_primitive::<Float64Type>().clone()),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Column::Text(cast(&DataType::Utf8View)?.as_string_view().clone()),
+            DataType::Date32 | DataType::Date64 => Column::Days(cast(&DataType::Date32)?.as_primitive::<Date32Type>().clone()),
             DataType::Timestamp(unit, _) => ticks(Kind::Timestamp, &cast(&DataType::Int64)?, *unit),
             DataType::Duration(unit) => ticks(Kind::Duration, &cast(&DataType::Int64)?, *unit),
             DataType::Time64(unit) => ticks(Kind::Time, &cast(&DataType::Int64)?, *unit),

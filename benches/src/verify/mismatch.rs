@@ -8,7 +8,7 @@ pub enum Mismatch {
     #[error("{query}: expected {expected} columns, got {actual}")]
     Columns {
         /// The query.
-        query: String,
+        query: &'static str,
         /// Columns of the answer.
         expected: usize,
         /// Columns of the result.
@@ -18,19 +18,17 @@ pub enum Mismatch {
     #[error("{query}: expected {expected} rows, got {actual}")]
     Rows {
         /// The query.
-        query: String,
+        query: &'static str,
         /// Rows of the answer, after its LIMIT.
         expected: usize,
         /// Rows of the result.
         actual: usize,
     },
     /// A row of the result is not in the answer; compared with the answer's row that is most like it.
-    #[error(
-        "{query}: row {row}, column `{column}`: expected {expected}, got {actual} (the expected row is {expected_row})"
-    )]
+    #[error("{query}: row {row}, column `{column}`: expected {expected}, got {actual} (the expected row is {expected_row})")]
     Value {
         /// The query.
-        query: String,
+        query: &'static str,
         /// The row of the result.
         row: usize,
         /// The first column that differs.
@@ -46,7 +44,7 @@ pub enum Mismatch {
     #[error("{query}: row {row} is out of order: column `{column}` is {actual} after {previous}, sorted {direction}")]
     Order {
         /// The query.
-        query: String,
+        query: &'static str,
         /// The row of the result that comes too late.
         row: usize,
         /// The sort key.
@@ -62,7 +60,7 @@ pub enum Mismatch {
     #[error("{query}: the {whose} cannot be compared: {reason}")]
     Incomparable {
         /// The query.
-        query: String,
+        query: &'static str,
         /// `result` or `answer`.
         whose: &'static str,
         /// Why.

@@ -35,20 +35,16 @@ pub fn verify(query: &Query, expected: &Expected, actual: &[RecordBatch]) -> Res
     let schema = actual.first().map_or_else(|| expected.schema().clone(), RecordBatch::schema);
     let result = Rows::new(query, "result", schema, actual)?;
     if answer.columns.len() != result.columns.len() {
-        return Err(Mismatch::Columns {
-            query: query.id.into(),
-            expected: answer.columns.len(),
-            actual: result.columns.len(),
-        });
+        return Err(Mismatch::Columns { query: query.id, expected: answer.columns.len(), actual: result.columns.len() });
     }
     let last_key = query.order_by.iter().map(|key| key.column).max();
     if last_key.is_some_and(|column| column >= answer.columns.len()) {
         let reason = format!("it is sorted by column {last_key:?}, which it does not have");
-        return Err(Mismatch::Incomparable { query: query.id.into(), whose: "answer", reason });
+        return Err(Mismatch::Incomparable { query: query.id, whose: "answer", reason });
     }
     let rows = query.limit.map_or(answer.len(), |limit| limit.min(answer.len()));
     if result.len() != rows {
-        return Err(Mismatch::Rows { query: query.id.into(), expected: rows, actual: result.len() });
+        return Err(Mismatch::Rows { query: query.id, expected: rows, actual: result.len() });
     }
     let compared = Compared { query, answer, result };
     compared.multiset(rows, expected.all_ties())?;
@@ -68,11 +64,7 @@ impl Rows {
             let columns = batch.columns().iter().map(Column::new).collect::<Result<_, _>>()?;
             Ok(Rows { batch, columns })
         };
-        read().map_err(|e: arrow::error::ArrowError| Mismatch::Incomparable {
-            query: query.id.into(),
-            whose,
-            reason: e.to_string(),
-        })
+        read().map_err(|e: arrow::error::ArrowError| Mismatch::Incomparable { query: query.id, whose, reason: e.to_string() })
     }
 
     fn len(&self) -> usize {
@@ -164,7 +156,7 @@ impl Compared<'_> {
         let column = columns.clone().find(|column| !self.same(of_answer, of_result, *column)).unwrap_or(0);
         let row: Vec<String> = columns.map(|column| self.answer.show(of_answer, column)).collect();
         Mismatch::Value {
-            query: self.query.id.into(),
+            query: self.query.id,
             row: of_result + 1,
             column: self.answer.batch.schema_ref().field(column).name().clone(),
             expected: self.answer.show(of_answer, column),
@@ -203,7 +195,7 @@ impl Compared<'_> {
 
     fn out_of_order(&self, row: usize, column: usize, descending: bool) -> Mismatch {
         Mismatch::Order {
-            query: self.query.id.into(),
+            query: self.query.id,
             row: row + 1,
             column: self.answer.batch.schema_ref().field(column).name().clone(),
             previous: self.result.show(row - 1, column),

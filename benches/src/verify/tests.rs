@@ -17,8 +17,7 @@ const fn key(column: usize, descending: bool) -> SortKey {
 }
 
 fn batch(columns: Vec<ArrayRef>) -> RecordBatch {
-    let fields: Vec<_> =
-        columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true)).collect();
+    let fields: Vec<_> = columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true)).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
@@ -64,9 +63,8 @@ fn corrupted(array: &ArrayRef, row: usize) -> ArrayRef {
     match array.data_type() {
         DataType::Decimal128(precision, scale) => {
             let values = array.as_primitive::<arrow::datatypes::Decimal128Type>();
-            let values: Decimal128Array = (0..array.len())
-                .map(|i| value(values, i).map_or(bump(i).then_some(1), |v| Some(v + i128::from(bump(i)))))
-                .collect();
+            let values: Decimal128Array =
+                (0..array.len()).map(|i| value(values, i).map_or(bump(i).then_some(1), |v| Some(v + i128::from(bump(i))))).collect();
             Arc::new(values.with_precision_and_scale(*precision, *scale).unwrap())
         }
         DataType::Float64 => {
@@ -74,9 +72,7 @@ fn corrupted(array: &ArrayRef, row: usize) -> ArrayRef {
             let step = |v: f64| if v == 0.0 { 1e-7 } else { v * (1.0 + 1e-7) };
             Arc::new(
                 (0..array.len())
-                    .map(|i| {
-                        value(values, i).map_or(bump(i).then_some(1.0), |v| Some(if bump(i) { step(v) } else { v }))
-                    })
+                    .map(|i| value(values, i).map_or(bump(i).then_some(1.0), |v| Some(if bump(i) { step(v) } else { v })))
                     .collect::<Float64Array>(),
             )
         }
@@ -87,8 +83,7 @@ fn corrupted(array: &ArrayRef, row: usize) -> ArrayRef {
         }
         // Integers and dates.
         other => {
-            let wide =
-                cast(&cast(array, &DataType::Int32).unwrap_or_else(|_| array.clone()), &DataType::Int64).unwrap();
+            let wide = cast(&cast(array, &DataType::Int32).unwrap_or_else(|_| array.clone()), &DataType::Int64).unwrap();
             let values = wide.as_primitive::<arrow::datatypes::Int64Type>();
             let moved: Int64Array = (0..array.len()).map(|i| Some(values.value(i) + i64::from(bump(i)))).collect();
             let moved: ArrayRef = Arc::new(moved);
@@ -139,9 +134,7 @@ fn a_corrupted_value_in_any_column_of_any_answer_is_caught() {
                 let wrong = RecordBatch::try_new(rows.schema(), columns).unwrap();
                 let mismatch = verify(query, &expected, &[wrong]).unwrap_err();
                 let name = rows.schema().field(column).name().clone();
-                let Mismatch::Value { row: at, column: named, expected, actual, .. } = &mismatch else {
-                    panic!("{mismatch}")
-                };
+                let Mismatch::Value { row: at, column: named, expected, actual, .. } = &mismatch else { panic!("{mismatch}") };
                 assert_ne!(expected, actual, "{mismatch}");
                 // A row can be most like another one when its own value is off; the words are right all the same.
                 assert!(rows.num_rows() > 1 || (*at == row + 1 && *named == name), "{mismatch}");
@@ -195,8 +188,7 @@ fn numbers_are_equal_by_value() {
     check(&UNSORTED, vec![decimals(&[7], 0)], vec![cast(&ints(&[7]), &DataType::UInt8).unwrap()]).unwrap();
     check(&UNSORTED, vec![ints(&[7])], vec![floats(&[7.0])]).unwrap();
     check(&UNSORTED, one_and_a_half(), vec![cast(&decimals(&[150], 2), &DataType::Decimal64(18, 2)).unwrap()]).unwrap();
-    check(&UNSORTED, one_and_a_half(), vec![cast(&decimals(&[150], 2), &DataType::Decimal256(50, 2)).unwrap()])
-        .unwrap();
+    check(&UNSORTED, one_and_a_half(), vec![cast(&decimals(&[150], 2), &DataType::Decimal256(50, 2)).unwrap()]).unwrap();
     check(&UNSORTED, one_and_a_half(), vec![decimals(&[151], 2)]).unwrap_err();
     check(&UNSORTED, one_and_a_half(), vec![decimals(&[150], 1)]).unwrap_err();
     check(&UNSORTED, vec![ints(&[7])], vec![floats(&[7.1])]).unwrap_err();
@@ -226,13 +218,8 @@ fn floats_are_equal_within_a_billionth_and_decimals_within_their_last_place() {
 #[test]
 fn rows_of_floats_are_paired_within_their_tolerance() {
     let near = |x: f64| x * (1.0 + 5e-10);
-    let answer =
-        || vec![texts(&["a", "a", "a", "b"]), floats(&[1.0, 2.0, 2.0, f64::NAN]), floats(&[9.0, 8.0, 7.0, 6.0])];
-    let result = vec![
-        texts(&["b", "a", "a", "a"]),
-        floats(&[f64::NAN, near(2.0), 2.0, near(1.0)]),
-        floats(&[6.0, 7.0, near(8.0), 9.0]),
-    ];
+    let answer = || vec![texts(&["a", "a", "a", "b"]), floats(&[1.0, 2.0, 2.0, f64::NAN]), floats(&[9.0, 8.0, 7.0, 6.0])];
+    let result = vec![texts(&["b", "a", "a", "a"]), floats(&[f64::NAN, near(2.0), 2.0, near(1.0)]), floats(&[6.0, 7.0, near(8.0), 9.0])];
     check(&UNSORTED, answer(), result).unwrap();
     let crossed = vec![texts(&["a", "a", "a", "b"]), floats(&[2.0, 1.0, 2.0, f64::NAN]), floats(&[9.0, 8.0, 7.0, 6.0])];
     check(&UNSORTED, answer(), crossed).unwrap_err();

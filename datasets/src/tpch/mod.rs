@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tpchgen::generators::{
-    CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator,
-    RegionGenerator, SupplierGenerator,
+    CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator, RegionGenerator,
+    SupplierGenerator,
 };
 use tpchgen_arrow::{
-    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RecordBatchIterator, RegionArrow,
-    SupplierArrow,
+    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RecordBatchIterator, RegionArrow, SupplierArrow,
 };
 
 use crate::error::{Error, Result};
@@ -96,10 +95,7 @@ pub fn part_batches(table: &str, scale: f64, part: Part, batch_rows: usize) -> R
         return Err(Error::Invalid("a batch must have at least one row".into()));
     }
     let (Ok(count), true) = (i32::try_from(part.count), part.index < part.count) else {
-        return Err(Error::Invalid(format!(
-            "there is no part {} of {}: parts are counted from 0",
-            part.index, part.count
-        )));
+        return Err(Error::Invalid(format!("there is no part {} of {}: parts are counted from 0", part.index, part.count)));
     };
     if part.index > 0 && matches!(table, "nation" | "region") {
         let schema = schema(table)?;
@@ -166,12 +162,7 @@ pub fn write(out: &Path, scale: f64, format: Format, progress: &mut dyn FnMut(Pr
     let mut tables = Vec::with_capacity(TABLES.len());
     for name in TABLES {
         let batches = batches(name, scale, BATCH_ROWS)?;
-        tables.push(Table {
-            name,
-            rows_expected: rows(name, scale)?,
-            schema: batches.schema(),
-            batches: Box::new(batches),
-        });
+        tables.push(Table { name, rows_expected: rows(name, scale)?, schema: batches.schema(), batches: Box::new(batches) });
     }
     write::write(out, &marker(scale, format), tables, progress)
 }

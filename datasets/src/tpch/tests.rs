@@ -48,8 +48,7 @@ fn the_rows_do_not_depend_on_batches_or_parts() {
     for table in TABLES {
         let expected = whole(table, 8_192);
         assert_eq!(whole(table, 777), expected, "{table}");
-        let parts: Vec<_> =
-            (0..3).flat_map(|index| part_batches(table, SCALE, Part { index, count: 3 }, 1_000).unwrap()).collect();
+        let parts: Vec<_> = (0..3).flat_map(|index| part_batches(table, SCALE, Part { index, count: 3 }, 1_000).unwrap()).collect();
         assert_eq!(concat_batches(&expected.schema(), &parts).unwrap(), expected, "{table}");
     }
     assert_ne!(
@@ -64,9 +63,7 @@ fn lineitem_is_that_of_the_reference_generator() {
     let lineitem = whole("lineitem", 8_192);
     assert_eq!(*lineitem.schema().field_with_name("l_tax").unwrap().data_type(), DataType::Decimal128(15, 2));
     assert_eq!(*lineitem.schema().field_with_name("l_shipdate").unwrap().data_type(), DataType::Date32);
-    let sum = |column: &str| -> i128 {
-        lineitem.column_by_name(column).unwrap().as_primitive::<Decimal128Type>().values().iter().sum()
-    };
+    let sum = |column: &str| -> i128 { lineitem.column_by_name(column).unwrap().as_primitive::<Decimal128Type>().values().iter().sum() };
     assert_eq!(sum("l_quantity"), 153_612_700);
     assert_eq!(sum("l_tax"), 242_051);
 }
@@ -100,8 +97,7 @@ fn parquet_files_are_the_same_each_time_and_hold_the_rows() {
         assert_eq!(fs::read(first.join(&name)).unwrap(), fs::read(second.join(&name)).unwrap(), "{name:?}");
     }
     for table in TABLES {
-        let reader =
-            ParquetRecordBatchReaderBuilder::try_new(File::open(file(&first, table, Format::Parquet)).unwrap());
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(file(&first, table, Format::Parquet)).unwrap());
         let reader = reader.unwrap();
         let read: Vec<_> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
         let expected = whole(table, 8_192);

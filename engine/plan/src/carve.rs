@@ -87,8 +87,9 @@ impl Carving {
         if children.is_empty() {
             return Ok(Arc::clone(plan));
         }
-        let carved = children.iter().map(|c| self.carve(c).map(|new| same_partitions(c, new))).collect::<Result<Vec<_>>>()?;
-        let carved = carved.into_iter().collect::<Result<Vec<_>>>()?;
+        let many = children.len() > 1;
+        let carve = |c: &&Plan| self.carve(c).and_then(|new| if many { same_partitions(c, new) } else { Ok(new) });
+        let carved = children.iter().map(carve).collect::<Result<Vec<_>>>()?;
         Arc::clone(plan).with_new_children(carved)
     }
 
@@ -103,9 +104,7 @@ impl Carving {
             }
         }
         if let Some(node) = plan.downcast_ref::<SortPreservingMergeExec>() {
-            if let Some(sort) = node.input().downcast_ref::<SortExec>() {
-                return Ok(Some(self.sort(sort, node.fetch().or(sort.fetch()))?));
-            }
+            return self.sorted(node.input(), node.fetch());
         }
         Ok(None)
     }
@@ -135,6 +134,20 @@ impl Carving {
             return Open::over(stage, self.checked);
         }
         Open::over(self.children(plan)?, self.checked)
+    }
+
+    /// A sort below a merge, perhaps with projections between: one stage sorts all partitions, and there
+    /// is nothing left to merge.
+    fn sorted(&self, plan: &Plan, fetch: Option<usize>) -> Result<Option<Plan>> {
+        if let Some(sort) = plan.downcast_ref::<SortExec>() {
+            return Ok(Some(self.sort(sort, fetch.or(sort.fetch()))?));
+        }
+        if let Some(p) = plan.downcast_ref::<ProjectionExec>() {
+            if let Some(below) = self.sorted(p.input(), fetch)? {
+                return Ok(Some(Arc::clone(plan).with_new_children(vec![below])?));
+            }
+        }
+        Ok(None)
     }
 
     fn sort(&self, node: &SortExec, fetch: Option<usize>) -> Result<Plan> {

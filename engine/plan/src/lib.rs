@@ -23,7 +23,10 @@ pub struct Rules {
 }
 
 /// DataFusion's rules with ours in their place.
-pub fn install(mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>, ours: Rules) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+pub fn install(
+    mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+    ours: Rules,
+) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let check = rules.iter().position(|r| r.name() == "SanityCheckPlan").unwrap_or(rules.len());
     rules.insert(check, Arc::new(Place::new(ours.prefer)));
     rules.insert(check, Arc::new(Carve::new(ours.checked)));

@@ -133,7 +133,8 @@ impl Open {
             builds.push(side.finish(t as u16, &mut self.lowering.program.instrs, carving)?);
         }
         let input = coalesced(self.input, &sink);
-        let stage = StageExec::new(carving.next_id(), Arc::new(self.lowering.program), sink, Placement::cpu("not placed"), input, builds, schema);
+        let stage =
+            StageExec::new(carving.next_id(), Arc::new(self.lowering.program), sink, Placement::cpu("not placed"), input, builds, schema);
         Ok(Arc::new(stage.with_filters(self.filters)))
     }
 }

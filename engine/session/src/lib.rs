@@ -13,12 +13,14 @@
 //! ```
 
 mod accelerate;
+mod devices;
 mod error;
 mod session;
 mod table;
 
 pub use accelerate::accelerate;
+pub use devices::{AdapterInfo, Devices, devices};
 pub use error::{Error, ErrorKind, Result};
 pub use millstream_plan::Preference;
 pub use session::{Options, Session};
-pub use table::Table;
+pub use table::{Table, stage_of};

@@ -65,7 +65,8 @@ impl Session {
     pub fn with_options(options: Options) -> Result<Self> {
         let pool = Pool::new(options.threads)?;
         let settings = Settings { pool, checked: true, force: None };
-        let mut config = SessionConfig::new().with_target_partitions(options.threads).with_information_schema(true).with_extension(Arc::new(settings));
+        let mut config =
+            SessionConfig::new().with_target_partitions(options.threads).with_information_schema(true).with_extension(Arc::new(settings));
         config.options_mut().execution.parquet.pushdown_filters = !options.stages;
         let memory: Arc<dyn MemoryPool> = match options.memory_limit_bytes {
             Some(limit) => Arc::new(FairSpillPool::new(limit)),

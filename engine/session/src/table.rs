@@ -55,3 +55,17 @@ impl Table {
         Ok(self.frame.create_physical_plan().await?)
     }
 }
+
+/// Sink and device of a plan node that is a stage; none for stock operators.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let session = millstream::Session::new()?;
+/// let plan = session.sql("select a from (values (1)) t(a) group by a").await?.plan().await?;
+/// assert_eq!(millstream::stage_of(plan.as_ref()).map(|s| s.0).as_deref(), Some("group"));
+/// # Ok::<(), millstream::Error>(()) }).unwrap();
+/// ```
+pub fn stage_of(node: &dyn ExecutionPlan) -> Option<(String, String)> {
+    let stage = node.downcast_ref::<millstream_stage::StageExec>()?;
+    Some((stage.sink().name().to_string(), stage.placement().device.to_string()))
+}

@@ -6,8 +6,7 @@
 use crate::program::physical;
 use crate::{Error, Result};
 use arrow::array::{
-    Array, ArrayData, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch,
-    StringArray,
+    Array, ArrayData, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
@@ -60,9 +59,7 @@ impl Reader {
             }
             DataType::Int64 => Values::I64(shared::<dt::Int64Type>(array)),
             DataType::UInt32 => Values::I64(shared::<dt::Int64Type>(&cast(array, &DataType::Int64)?)),
-            DataType::Timestamp(..) | DataType::Date64 => {
-                Values::I64(shared::<dt::Int64Type>(&reinterpret(array, &DataType::Int64)?))
-            }
+            DataType::Timestamp(..) | DataType::Date64 => Values::I64(shared::<dt::Int64Type>(&reinterpret(array, &DataType::Int64)?)),
             DataType::Decimal32(..) => {
                 let v = array.as_primitive::<dt::Decimal32Type>().values();
                 Values::I64(v.iter().map(|v| i64::from(*v)).collect::<Vec<_>>().into())
@@ -71,9 +68,7 @@ impl Reader {
             DataType::Decimal128(..) => narrow(array.as_primitive::<dt::Decimal128Type>().values()),
             DataType::Float64 => Values::F64(shared::<dt::Float64Type>(array)),
             DataType::Utf8View => Values::Str(Strings::View(array.as_string_view().clone())),
-            DataType::Utf8 | DataType::LargeUtf8 => {
-                Values::Str(Strings::View(cast(array, &DataType::Utf8View)?.as_string_view().clone()))
-            }
+            DataType::Utf8 | DataType::LargeUtf8 => Values::Str(Strings::View(cast(array, &DataType::Utf8View)?.as_string_view().clone())),
             DataType::Dictionary(_, v) if physical(v) == Type::Str => return self.dictionary(array),
             _ => return Ok(Vector::new(Values::Any(Arc::clone(array)))),
         };
@@ -90,10 +85,8 @@ impl Reader {
         }
         let entries = array.values();
         let address = Arc::as_ptr(entries).cast::<()>() as usize;
-        let (_, dict) = self
-            .dictionaries
-            .entry(address)
-            .or_insert_with(|| (Arc::clone(entries), Dictionary::new(entries.as_string::<i32>().clone())));
+        let (_, dict) =
+            self.dictionaries.entry(address).or_insert_with(|| (Arc::clone(entries), Dictionary::new(entries.as_string::<i32>().clone())));
         let codes = match array.keys().nulls() {
             // What stands under a null may be out of bounds.
             Some(nulls) => array.keys().values().iter().zip(nulls.iter()).map(|(c, ok)| if ok { *c } else { 0 }).collect::<Vec<_>>().into(),
@@ -193,12 +186,8 @@ fn dictionary_array(codes: &Buf<i32>, dict: &Dictionary, n: Option<NullBuffer>) 
 /// # Errors
 /// As [`to_array`].
 pub fn to_batch(block: &Block, schema: &SchemaRef) -> Result<RecordBatch> {
-    let columns = block
-        .columns
-        .iter()
-        .zip(schema.fields())
-        .map(|(v, f)| to_array(v, f.data_type(), block.rows))
-        .collect::<Result<Vec<_>>>()?;
+    let columns =
+        block.columns.iter().zip(schema.fields()).map(|(v, f)| to_array(v, f.data_type(), block.rows)).collect::<Result<Vec<_>>>()?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(block.rows));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }

@@ -239,7 +239,14 @@ impl DisplayAs for StageExec {
         for i in instrs {
             if let Instr::Probe(p) = i {
                 let keys: Vec<&str> = p.keys.iter().map(|k| physical_name(&self.program, *k)).collect();
-                write!(f, ", probe #{} {:?} on [{}]{}", p.table, p.kind, keys.join(", "), if p.residual.is_some() { " with residual" } else { "" })?;
+                write!(
+                    f,
+                    ", probe #{} {:?} on [{}]{}",
+                    p.table,
+                    p.kind,
+                    keys.join(", "),
+                    if p.residual.is_some() { " with residual" } else { "" }
+                )?;
             }
         }
         match &self.sink {

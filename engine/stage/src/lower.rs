@@ -1,8 +1,8 @@
 //! DataFusion's physical expressions to instructions. What no kernel covers becomes a call, so
 //! lowering an expression never fails.
 
-use crate::program::{Call, Constant, ConstantSource, Program, physical};
 use crate::convert::call_schema;
+use crate::program::{Call, Constant, ConstantSource, Program, physical};
 use crate::{Error, Result};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::ScalarValue;
@@ -155,7 +155,8 @@ impl Lowering {
         }
         let by = (scale - s) as u32;
         let ty = DataType::Decimal128((p + by as u8).min(38), scale);
-        let factor = self.constant(ConstantSource::Literal(Value::Int(10i128.pow(by))), &DataType::Decimal128(38, 0), &format!("10^{by}"))?;
+        let factor =
+            self.constant(ConstantSource::Literal(Value::Int(10i128.pow(by))), &DataType::Decimal128(38, 0), &format!("10^{by}"))?;
         self.arith(ArithOp::Mul, r, factor, &ty)
     }
 

@@ -93,7 +93,7 @@ impl ParquetScan {
             Some(f) => Arc::clone(f),
             None => Arc::new(DefaultParquetFileReaderFactory::new(store)) as _,
         };
-        Some(Self { factory, metrics: ExecutionPlanMetricsSet::new(), columns, table, predicate: parquet.predicate().cloned(), files })
+        Some(Self { factory, metrics: ExecutionPlanMetricsSet::new(), columns, table, predicate: config.file_source().filter(), files })
     }
 
     /// Reads the footers and lists the row groups that statistics do not rule out; none when a file's
@@ -124,7 +124,8 @@ impl ParquetScan {
     }
 
     async fn open(&self, f: &datafusion::datasource::listing::PartitionedFile, name: &str) -> Result<Option<OpenFile>> {
-        let failed = |e: parquet::errors::ParquetError| Error::new(crate::ErrorKind::Invalid, format!("cannot read Parquet file {name}: {e}"));
+        let failed =
+            |e: parquet::errors::ParquetError| Error::new(crate::ErrorKind::Invalid, format!("cannot read Parquet file {name}: {e}"));
         let mut reader = self.factory.create_reader(0, f.clone(), f.metadata_size_hint, &self.metrics)?;
         let metadata = reader.get_metadata(None).await.map_err(failed)?;
         let schema = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new()).map_err(failed)?;
@@ -238,7 +239,8 @@ impl OpenFile {
         if let Some(known) = readers.get(&dictionary) {
             return Ok(known.clone());
         }
-        let fields: Vec<Field> = schema.fields().iter().zip(&dictionary).map(|(f, d)| f.as_ref().clone().with_data_type(hint(f.data_type(), *d))).collect();
+        let fields: Vec<Field> =
+            schema.fields().iter().zip(&dictionary).map(|(f, d)| f.as_ref().clone().with_data_type(hint(f.data_type(), *d))).collect();
         let hinted = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
         let reader = ArrowReaderMetadata::try_new(Arc::clone(&self.metadata), ArrowReaderOptions::new().with_schema(hinted))?;
         readers.insert(dictionary, reader.clone());

@@ -13,9 +13,8 @@ fn agrees_with_the_reference_in_values_and_in_errors() {
             let (a, b) = (g.vector(ty, n, round % 3 == 0), g.vector(ty, n, round % 5 == 0));
             for op in [Add, Sub, Mul] {
                 for checked in [true, false] {
-                    let want: Result<Vec<Value>, _> = (0..n)
-                        .map(|i| reference::arith(op, ty, checked, &a.value(i).unwrap(), &b.value(i).unwrap()))
-                        .collect();
+                    let want: Result<Vec<Value>, _> =
+                        (0..n).map(|i| reference::arith(op, ty, checked, &a.value(i).unwrap(), &b.value(i).unwrap())).collect();
                     match (arith(op, &a, &b, ty, checked, n), want) {
                         (Ok(out), Ok(want)) => check_rows(&out, n, |i| want[i].clone()),
                         (Err(_), Err(_)) => errors += 1,

@@ -147,11 +147,8 @@ fn strings(c: &[u8], a: (&Strings, bool), b: (&Strings, bool)) -> Strings {
 }
 
 fn any(c: &[u8], a: (&ArrayRef, bool), b: (&ArrayRef, bool)) -> Result<ArrayRef> {
-    let index: Vec<(usize, usize)> = c
-        .iter()
-        .enumerate()
-        .map(|(i, &c)| if c != 0 { (0, if a.1 { 0 } else { i }) } else { (1, if b.1 { 0 } else { i }) })
-        .collect();
+    let index: Vec<(usize, usize)> =
+        c.iter().enumerate().map(|(i, &c)| if c != 0 { (0, if a.1 { 0 } else { i }) } else { (1, if b.1 { 0 } else { i }) }).collect();
     let arrays: [&dyn Array; 2] = [a.0.as_ref(), b.0.as_ref()];
     arrow::compute::interleave(&arrays, &index).map_err(Error::bug)
 }

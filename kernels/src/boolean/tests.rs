@@ -38,9 +38,7 @@ fn select_agrees_with_the_reference() {
             let c = g.vector(Type::Bool, n, round % 7 == 6);
             let (a, b) = (g.vector(ty, n, round % 3 == 0), g.vector(ty, n, round % 5 == 0));
             let out = select(&c, &a, &b, n).unwrap();
-            check_rows(&out, n, |i| {
-                reference::select(truth(c.value(i).unwrap()), &a.value(i).unwrap(), &b.value(i).unwrap())
-            });
+            check_rows(&out, n, |i| reference::select(truth(c.value(i).unwrap()), &a.value(i).unwrap(), &b.value(i).unwrap()));
         }
     }
 }

@@ -13,9 +13,7 @@ use crate::{Error, Result};
 /// `Bug` for a cast that is not defined.
 pub fn cast(a: &Vector, to: Type, scale: i8) -> Result<Vector> {
     let values = match (&a.values, to) {
-        (Values::I32(v), Type::I64 | Type::Decimal) => {
-            Values::I64(v.iter().map(|&v| i64::from(v)).collect::<Vec<_>>().into())
-        }
+        (Values::I32(v), Type::I64 | Type::Decimal) => Values::I64(v.iter().map(|&v| i64::from(v)).collect::<Vec<_>>().into()),
         (Values::I64(v), Type::I64 | Type::Decimal) => Values::I64(v.clone()),
         (Values::I128(v), Type::Decimal) => Values::I128(v.clone()),
         (Values::F64(v), Type::F64) => Values::F64(v.clone()),

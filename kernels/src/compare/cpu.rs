@@ -30,7 +30,7 @@ impl Ordered for f64 {
     }
     #[inline(always)]
     fn lt(self, o: Self) -> bool {
-        (self < o) | ((self == self) & (o != o))
+        (self < o) | (!self.is_nan() & o.is_nan())
     }
 }
 
@@ -148,4 +148,3 @@ fn by_entry(op: CompareOp, codes: &Buf<i32>, dict: &Dictionary, c: &str, out: &m
         *o = table[*code as usize];
     }
 }
-

@@ -13,8 +13,7 @@ fn agrees_with_the_reference() {
                     let b = g.vector(ty, n, constants & 2 != 0);
                     let out = compare(op, &a, &b, n).expect("compare");
                     check_rows(&out, n, |i| {
-                        reference::compare(op, &a.value(i).unwrap(), &b.value(i).unwrap())
-                            .map_or(crate::Value::Null, crate::Value::Bool)
+                        reference::compare(op, &a.value(i).unwrap(), &b.value(i).unwrap()).map_or(crate::Value::Null, crate::Value::Bool)
                     });
                 }
             }

@@ -40,9 +40,7 @@ pub fn gather(a: &Vector, rows: &[u32]) -> Result<Vector> {
         Values::I64(v) => Values::I64(taken(v, rows)),
         Values::I128(v) => Values::I128(taken(v, rows)),
         Values::F64(v) => Values::F64(taken(v, rows)),
-        Values::Str(Strings::Dict { codes, dict }) => {
-            Values::Str(Strings::Dict { codes: taken(codes, rows), dict: Arc::clone(dict) })
-        }
+        Values::Str(Strings::Dict { codes, dict }) => Values::Str(Strings::Dict { codes: taken(codes, rows), dict: Arc::clone(dict) }),
         Values::Str(Strings::View(v)) => Values::Str(Strings::View(take_views(v, rows))),
         Values::Any(v) => {
             let rows = UInt32Array::from(rows.to_vec());

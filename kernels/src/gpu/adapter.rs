@@ -98,9 +98,7 @@ pub(super) fn usable(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 pub(super) fn granted(adapter: &wgpu::Adapter, class: CapabilityClass) -> (wgpu::Limits, wgpu::Features) {
     match class {
         CapabilityClass::All => (adapter.limits(), adapter.features() & wgpu::Features::SHADER_INT64),
-        CapabilityClass::Floor => {
-            (wgpu::Limits::defaults().or_worse_values_from(&adapter.limits()), wgpu::Features::empty())
-        }
+        CapabilityClass::Floor => (wgpu::Limits::defaults().or_worse_values_from(&adapter.limits()), wgpu::Features::empty()),
     }
 }
 

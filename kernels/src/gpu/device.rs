@@ -117,17 +117,8 @@ impl Device {
                 }
             })
             .map_err(|e| Error::new(ErrorKind::Exhausted, format!("gpu: no thread for the device: {e}")))?;
-        let info = opening
-            .recv()
-            .map_err(|_| Error::new(ErrorKind::Closed, "gpu: a driver panicked while its device was opened"))??;
-        Ok(info.map(|info| Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-            shared,
-            info,
-            class,
-            next_run: AtomicU64::new(0),
-        }))
+        let info = opening.recv().map_err(|_| Error::new(ErrorKind::Closed, "gpu: a driver panicked while its device was opened"))??;
+        Ok(info.map(|info| Self { jobs: Some(jobs), thread: Some(thread), shared, info, class, next_run: AtomicU64::new(0) }))
     }
 
     /// What the device is, and what of it was granted.
@@ -150,12 +141,7 @@ impl Device {
     /// # Errors
     /// `Unsupported` for inputs that the device does not hold, `Exhausted` for tables that do not fit,
     /// `Closed` when the device is gone. See [`GroupRun`] for what the rows can make of it.
-    pub fn prepare(
-        self: &Arc<Self>,
-        program: DeviceProgram,
-        tables: &[HostTable],
-        options: RunOptions,
-    ) -> Result<GroupRun> {
+    pub fn prepare(self: &Arc<Self>, program: DeviceProgram, tables: &[HostTable], options: RunOptions) -> Result<GroupRun> {
         GroupRun::new(Arc::clone(self), program, tables, options)
     }
 
@@ -164,9 +150,7 @@ impl Device {
     /// # Errors
     /// `Closed` when the device is gone.
     pub fn memory(&self) -> Result<DeviceMemory> {
-        self.call(|worker| {
-            Ok(DeviceMemory { live_bytes: worker.pool.live_bytes(), pooled_bytes: worker.pool.pooled_bytes() })
-        })
+        self.call(|worker| Ok(DeviceMemory { live_bytes: worker.pool.live_bytes(), pooled_bytes: worker.pool.pooled_bytes() }))
     }
 
     /// From now on no more than `bytes` of device memory are held; what needs more is `Exhausted`.
@@ -195,10 +179,7 @@ impl Device {
     }
 
     /// Sends work to the device thread.
-    pub(super) fn send<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Worker) -> Result<T> + Send + 'static,
-    ) -> Reply<T> {
+    pub(super) fn send<T: Send + 'static>(&self, work: impl FnOnce(&mut Worker) -> Result<T> + Send + 'static) -> Reply<T> {
         let (reply, receiver) = channel();
         self.post(move |worker| {
             // Nobody waits for it any more: fine.
@@ -208,10 +189,7 @@ impl Device {
     }
 
     /// Sends work and waits for it.
-    pub(super) fn call<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Worker) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub(super) fn call<T: Send + 'static>(&self, work: impl FnOnce(&mut Worker) -> Result<T> + Send + 'static) -> Result<T> {
         self.send(work).wait()
     }
 

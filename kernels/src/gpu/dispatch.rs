@@ -5,9 +5,7 @@ use super::partials::Timings;
 use super::pool::{Lease, Role};
 use super::worker::{Worker, cancelled};
 use crate::{Error, ErrorKind, Result};
-use millstream_shaders::layout::{
-    BINDING_COLUMNS, BINDING_GROUPS, BINDING_PARAMS, BINDING_TABLES, Params, WORKGROUP_SIZE,
-};
+use millstream_shaders::layout::{BINDING_COLUMNS, BINDING_GROUPS, BINDING_PARAMS, BINDING_TABLES, Params, WORKGROUP_SIZE};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -166,11 +164,8 @@ impl Worker {
             source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
         });
         let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
-        let mut bindings = vec![
-            (BINDING_PARAMS, wgpu::BufferBindingType::Uniform),
-            (BINDING_GROUPS, storage(false)),
-            (BINDING_COLUMNS, storage(true)),
-        ];
+        let mut bindings =
+            vec![(BINDING_PARAMS, wgpu::BufferBindingType::Uniform), (BINDING_GROUPS, storage(false)), (BINDING_COLUMNS, storage(true))];
         bindings.extend((0..kernel.tables as u32).map(|i| (BINDING_TABLES + i, storage(true))));
         let entries: Vec<_> = bindings
             .into_iter()
@@ -181,9 +176,7 @@ impl Worker {
                 count: None,
             })
             .collect();
-        let layout = self
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
             bind_group_layouts: &[Some(&layout)],
@@ -255,18 +248,11 @@ impl Worker {
             .into_iter()
             .map(|(binding, buffer, bytes)| wgpu::BindGroupEntry {
                 binding,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: 0,
-                    size: std::num::NonZeroU64::new(bytes),
-                }),
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: std::num::NonZeroU64::new(bytes) }),
             })
             .collect();
-        let bind_group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &compiled.layout,
-            entries: &entries,
-        });
+        let bind_group =
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &compiled.layout, entries: &entries });
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         if !run.counting {
             encoder.clear_buffer(&groups.buffer, 0, Some(bytes));
@@ -288,13 +274,7 @@ impl Worker {
     }
 
     /// The first `bytes` of a readback buffer, once `copied` is done.
-    fn read(
-        &self,
-        buffer: &wgpu::Buffer,
-        bytes: u64,
-        copied: &wgpu::SubmissionIndex,
-        cancel: &AtomicBool,
-    ) -> Result<Vec<u32>> {
+    fn read(&self, buffer: &wgpu::Buffer, bytes: u64, copied: &wgpu::SubmissionIndex, cancel: &AtomicBool) -> Result<Vec<u32>> {
         let mapped = Arc::new(Mutex::new(None));
         let answer = Arc::clone(&mapped);
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {

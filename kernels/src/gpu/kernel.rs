@@ -109,8 +109,7 @@ impl Kernel {
 fn local_table(words: u32) -> String {
     // An odd stride spreads the same cell of all replicas over the memory banks.
     let odd = words | 1;
-    let (stride, replicas) =
-        if 2 * odd <= LOCAL_WORDS_MAX { (odd, (LOCAL_WORDS_MAX / odd).min(REPLICAS_MAX)) } else { (words, 1) };
+    let (stride, replicas) = if 2 * odd <= LOCAL_WORDS_MAX { (odd, (LOCAL_WORDS_MAX / odd).min(REPLICAS_MAX)) } else { (words, 1) };
     format!(
         "const REPLICAS: u32 = {replicas}u;\nconst REPLICA_WORDS: u32 = {stride}u;\n\
          var<workgroup> local_groups: array<atomic<u32>, REPLICAS * REPLICA_WORDS>;\n"

@@ -133,8 +133,7 @@ impl<'a> Lowering<'a> {
     /// # Errors
     /// `Unsupported` for what the device does not do and for what may leave 64 bits.
     pub fn new(program: &'a DeviceProgram, columns: &'a [Placed], tables: &'a [PlacedTable]) -> Result<Self> {
-        let mut lowering =
-            Self { program, columns, tables, registers: HashMap::new(), body: String::new(), params: Vec::new() };
+        let mut lowering = Self { program, columns, tables, registers: HashMap::new(), body: String::new(), params: Vec::new() };
         for instr in &program.instrs {
             lowering.instr(instr)?;
         }
@@ -172,14 +171,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Names `value` and `valid`, once each.
-    fn define(
-        &mut self,
-        reg: Reg,
-        kind: Kind,
-        value: String,
-        valid: Option<String>,
-        range: Interval,
-    ) -> Result<Register> {
+    fn define(&mut self, reg: Reg, kind: Kind, value: String, valid: Option<String>, range: Interval) -> Result<Register> {
         self.line(&format!("let r{reg} = {value};"));
         if let Some(valid) = &valid {
             self.line(&format!("let v{reg} = {valid};"));
@@ -249,14 +241,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Defines an integer, given as 64 bits if `wide`; brings it to the form its interval demands.
-    fn integer(
-        &mut self,
-        out: Reg,
-        value: String,
-        wide: bool,
-        valid: Option<String>,
-        range: Interval,
-    ) -> Result<()> {
+    fn integer(&mut self, out: Reg, value: String, wide: bool, valid: Option<String>, range: Interval) -> Result<()> {
         let (kind, value) = match (wide, range.fits_i32()) {
             (true, true) => (Kind::I32, format!("bitcast<i32>(int64_low({value}))")),
             (true, false) => (Kind::Int64, value),
@@ -270,12 +255,7 @@ impl<'a> Lowering<'a> {
         let value = self.program.constants.get(usize::from(constant));
         match value.ok_or_else(|| Error::bug(format!("there is no constant {constant}")))? {
             Value::Null => {
-                let none = Register {
-                    kind: Kind::Null,
-                    value: "false".into(),
-                    valid: Some("false".into()),
-                    range: Interval::ZERO,
-                };
+                let none = Register { kind: Kind::Null, value: "false".into(), valid: Some("false".into()), range: Interval::ZERO };
                 match self.registers.insert(out, none) {
                     None => Ok(()),
                     Some(_) => Err(Error::bug(format!("register {out} is written twice"))),
@@ -283,8 +263,7 @@ impl<'a> Lowering<'a> {
             }
             Value::Bool(v) => self.boolean(out, v.to_string(), None),
             Value::Int(v) => {
-                let small = i64::try_from(*v)
-                    .map_err(|_| Error::unsupported("gpu: range: a literal needs more than 64 bits"))?;
+                let small = i64::try_from(*v).map_err(|_| Error::unsupported("gpu: range: a literal needs more than 64 bits"))?;
                 let range = Interval::point(*v);
                 if range.fits_i32() {
                     let word = self.param(small as u32)?;
@@ -366,9 +345,7 @@ impl<'a> Lowering<'a> {
             None => value.to_string(),
         };
         let (value, decided) = match op {
-            BoolOp::And => {
-                (format!("({x} && {y})"), format!("{} || {}", side(&a, &format!("!{x}")), side(&b, &format!("!{y}"))))
-            }
+            BoolOp::And => (format!("({x} && {y})"), format!("{} || {}", side(&a, &format!("!{x}")), side(&b, &format!("!{y}")))),
             BoolOp::Or => {
                 let either = format!("({} || {})", side(&a, &x), side(&b, &y));
                 (either.clone(), either)
@@ -388,9 +365,7 @@ impl<'a> Lowering<'a> {
         };
         match (a.kind, b.kind) {
             (Kind::Row, _) | (_, Kind::Row) => Err(Error::unsupported("gpu: Select of row ids")),
-            (Kind::Bool, _) | (_, Kind::Bool) => {
-                self.boolean(out, format!("select({}, {}, {cond})", b.as_bool()?, a.as_bool()?), valid)
-            }
+            (Kind::Bool, _) | (_, Kind::Bool) => self.boolean(out, format!("select({}, {}, {cond})", b.as_bool()?, a.as_bool()?), valid),
             (x, y) => {
                 let range = a.range.union(b.range);
                 if x == Kind::Int64 || y == Kind::Int64 {
@@ -434,8 +409,7 @@ impl<'a> Lowering<'a> {
         }
         let tables = self.tables;
         let table = tables.get(usize::from(probe.table)).ok_or_else(|| Error::bug("Probe of a table not given"))?;
-        let (min_key, len, at) =
-            (self.param64(table.min_key)?, self.param(table.slots_len)?, self.param(table.slots_at)?);
+        let (min_key, len, at) = (self.param64(table.min_key)?, self.param(table.slots_len)?, self.param(table.slots_at)?);
         let rows = probe.rows;
         self.line(&format!("let d{rows} = int64_sub({}, {min_key});", key.as_int64()?));
         let inside = format!("int64_high(d{rows}) == 0u && int64_low(d{rows}) < {len}");

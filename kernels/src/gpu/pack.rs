@@ -158,9 +158,7 @@ impl Slab {
     /// Whether columns of `plan` can be appended.
     pub fn holds(&self, plan: &[Plan]) -> bool {
         self.placed.len() == plan.len()
-            && self.placed.iter().zip(plan).all(|(p, (storage, nullable))| {
-                p.storage == *storage && p.valid_at.is_some() == *nullable
-            })
+            && self.placed.iter().zip(plan).all(|(p, (storage, nullable))| p.storage == *storage && p.valid_at.is_some() == *nullable)
     }
 
     /// Appends rows `from` of `columns`; they fit, by number and by plan.

@@ -82,12 +82,7 @@ impl Pool {
                 let limit = self.limit_bytes;
                 return Err(Error::new(ErrorKind::Exhausted, format!("device memory limit of {limit} bytes reached")));
             }
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size,
-                usage: role.usage(),
-                mapped_at_creation: false,
-            })
+            device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage: role.usage(), mapped_at_creation: false })
         };
         self.live_bytes += size;
         Ok(Lease { buffer, role, bytes: size })

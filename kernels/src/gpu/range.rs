@@ -40,12 +40,7 @@ impl Interval {
             ArithOp::Add => Self { low: self.low + other.low, high: self.high + other.high },
             ArithOp::Sub => Self { low: self.low - other.high, high: self.high - other.low },
             ArithOp::Mul => {
-                let corners = [
-                    self.low * other.low,
-                    self.low * other.high,
-                    self.high * other.low,
-                    self.high * other.high,
-                ];
+                let corners = [self.low * other.low, self.low * other.high, self.high * other.low, self.high * other.high];
                 corners.into_iter().skip(1).fold(Self::point(corners[0]), |all, v| all.union(Self::point(v)))
             }
         }

@@ -68,12 +68,7 @@ pub struct GroupRun {
 }
 
 impl GroupRun {
-    pub(super) fn new(
-        device: Arc<Device>,
-        program: DeviceProgram,
-        tables: &[HostTable],
-        options: RunOptions,
-    ) -> Result<Self> {
+    pub(super) fn new(device: Arc<Device>, program: DeviceProgram, tables: &[HostTable], options: RunOptions) -> Result<Self> {
         for (i, ty) in program.inputs.iter().enumerate() {
             if !matches!(ty, Type::Bool | Type::I32 | Type::I64 | Type::Decimal) {
                 return Err(Error::unsupported(format!("gpu: input {i} of type {ty:?}")));
@@ -179,8 +174,7 @@ impl GroupRun {
     /// An empty slab, for `rows` rows at least if that many are allowed.
     fn begin_chunk(&mut self, rows: usize) {
         let bytes_max = self.options.chunk_bytes_max.min(self.device.capabilities().binding_bytes_max as usize);
-        let capacity_max =
-            Slab::capacity(&self.plan, bytes_max / 4).min(self.options.chunk_rows_max.clamp(32, CHUNK_ROWS_MAX));
+        let capacity_max = Slab::capacity(&self.plan, bytes_max / 4).min(self.options.chunk_rows_max.clamp(32, CHUNK_ROWS_MAX));
         let capacity = rows.max(2 * self.slab.capacity).max(FIRST_CHUNK_ROWS);
         let words = std::mem::take(&mut self.spare);
         self.slab = Slab::new(words, &self.plan, capacity.min(capacity_max).next_multiple_of(32));
@@ -193,13 +187,7 @@ impl GroupRun {
             return Ok(());
         }
         let capabilities = self.device.capabilities();
-        let kernel = Kernel::generate(
-            &self.program,
-            &self.slab.placed,
-            &self.tables.placed,
-            self.table_buffers,
-            &capabilities,
-        )?;
+        let kernel = Kernel::generate(&self.program, &self.slab.placed, &self.tables.placed, self.table_buffers, &capabilities)?;
         let rows = self.slab.rows as u32;
         let other_cells = self.cells.as_ref().is_some_and(|cells| *cells != kernel.cells);
         if other_cells || self.rows_on_device + u64::from(rows) > self.device_rows_max {

@@ -6,13 +6,11 @@
 //! two passes over the chunk, the high words first; `settle` between them forgets stale low words.
 //! Counts are u32 words: whoever pushes rows drains the groups before 2^32 of them.
 
-use super::lower::{Kind, Lowering, Register, and};
 use super::DeviceProgram;
+use super::lower::{Kind, Lowering, Register, and};
 use crate::program::{Aggregate, AggregateOp, Reg, Type};
 use crate::{Error, Result};
-use millstream_shaders::layout::{
-    CELL_COUNT, CELL_GREATEST, CELL_KINDS, CELL_SUM, SUM_WORDS, WIDE_HIGH, WIDE_LOW, WIDE_WORDS,
-};
+use millstream_shaders::layout::{CELL_COUNT, CELL_GREATEST, CELL_KINDS, CELL_SUM, SUM_WORDS, WIDE_HIGH, WIDE_LOW, WIDE_WORDS};
 use std::fmt::Write;
 
 /// What a run of words holds.
@@ -80,12 +78,7 @@ impl Sink {
     /// # Errors
     /// `Unsupported` for aggregates that the device does not do.
     pub fn new(program: &DeviceProgram, lowering: &mut Lowering, table: &str) -> Result<Self> {
-        let mut sink = Self {
-            cells: Cells::default(),
-            sources: Vec::new(),
-            high: String::new(),
-            low: String::new(),
-        };
+        let mut sink = Self { cells: Cells::default(), sources: Vec::new(), high: String::new(), low: String::new() };
         sink.count(None, None, None, table);
         for aggregate in &program.aggregates {
             let entry = sink.aggregate(aggregate, lowering, table)?;
@@ -222,9 +215,7 @@ pub(super) fn group_index(keys: &[(Reg, u32)], lowering: &mut Lowering) -> Resul
         if !null_only && (key.range.low < 0 || key.range.high >= codes) {
             return Err(Error::bug(format!("group key in register {reg} exceeds its {cardinality} codes")));
         }
-        groups = groups
-            .checked_mul(*cardinality)
-            .ok_or_else(|| Error::unsupported("gpu: more groups than fit an array of them"))?;
+        groups = groups.checked_mul(*cardinality).ok_or_else(|| Error::unsupported("gpu: more groups than fit an array of them"))?;
         let cardinality = lowering.param(*cardinality)?;
         let code = format!("bitcast<u32>({})", key.as_i32()?);
         let code = match &key.valid {

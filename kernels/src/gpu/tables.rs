@@ -44,12 +44,7 @@ impl Tables {
             slab.append(&[*column], &[measured], 0..rows);
             let (buffer, at) = self.place(&slab.words, words_max)?;
             let inner = slab.placed.remove(0);
-            columns.push(Placed {
-                buffer,
-                values_at: at + inner.values_at,
-                valid_at: inner.valid_at.map(|bits| at + bits),
-                ..inner
-            });
+            columns.push(Placed { buffer, values_at: at + inner.values_at, valid_at: inner.valid_at.map(|bits| at + bits), ..inner });
         }
         Ok(PlacedTable { min_key: table.min_key, slots_buffer, slots_at, slots_len, columns })
     }
@@ -76,4 +71,3 @@ impl Tables {
         Ok((index, at))
     }
 }
-

@@ -8,8 +8,8 @@ mod random;
 mod shapes;
 
 use super::*;
-use crate::{ErrorKind, Result};
 use crate::program::{AggregateOp, ArithOp, BoolOp, CompareOp, JoinKind, Probe};
+use crate::{ErrorKind, Result};
 use oracle::{Answer, Case, Column, answer, answer_of};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -56,16 +56,7 @@ fn aggregate(op: AggregateOp, arg: Option<Reg>, filter: Option<Reg>, ty: Type) -
 }
 
 fn probe(table: u16, key: Reg, kind: JoinKind, rows: Reg, mark: Option<Reg>) -> Instr {
-    Instr::Probe(Box::new(Probe {
-        table,
-        keys: vec![key],
-        kind,
-        null_equals_null: false,
-        null_aware: false,
-        residual: None,
-        rows,
-        mark,
-    }))
+    Instr::Probe(Box::new(Probe { table, keys: vec![key], kind, null_equals_null: false, null_aware: false, residual: None, rows, mark }))
 }
 
 fn compare(op: CompareOp, a: Reg, b: Reg, out: Reg) -> Instr {

@@ -5,10 +5,10 @@
 //! that caused it. After a panic or the loss of the device, every job is answered with `Closed`. No wait
 //! is endless: it is cut into slices, between which cancellation and loss are looked at.
 
+use super::Fault;
 use super::adapter::{AdapterInfo, CapabilityClass, describe, granted, instance, usable};
 use super::dispatch::{Compiled, RunBuffers};
 use super::pool::{Lease, Pool, Role};
-use super::Fault;
 use crate::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -96,8 +96,7 @@ impl Interner {
     /// # Errors
     /// When the strings are longer than 2 GiB together.
     pub fn dictionary(&self) -> Result<Arc<Dictionary>, ArrowError> {
-        let total = i32::try_from(self.bytes.len())
-            .map_err(|_| ArrowError::ComputeError("group key strings exceed 2 GiB".into()))?;
+        let total = i32::try_from(self.bytes.len()).map_err(|_| ArrowError::ComputeError("group key strings exceed 2 GiB".into()))?;
         let offsets: Vec<i32> = std::iter::once(0).chain(self.ends.iter().map(|e| (*e).min(total as usize) as i32)).collect();
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         Ok(Dictionary::new(StringArray::try_new(offsets, self.bytes.clone().into(), None)?))

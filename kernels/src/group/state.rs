@@ -21,14 +21,21 @@ enum Accumulators {
     Count(Vec<i64>),
     /// Exact sum: `narrow` holds what was added since the last spill into `wide`, and `room` bounds
     /// how much more fits before 64 bits could overflow.
-    Sum { narrow: Vec<i64>, wide: Option<Vec<i128>>, room: u64 },
+    Sum {
+        narrow: Vec<i64>,
+        wide: Option<Vec<i128>>,
+        room: u64,
+    },
     SumF64(Vec<f64>),
     Int(Vec<i64>),
     Wide(Vec<i128>),
     Float(Vec<f64>),
     Text(Vec<String>),
     /// The distinct (group, value) pairs, and how many each group has.
-    Distinct { pairs: Groups, counts: Vec<i64> },
+    Distinct {
+        pairs: Groups,
+        counts: Vec<i64>,
+    },
 }
 
 simd! {
@@ -73,10 +80,9 @@ impl State {
                 return Err(Error::unsupported(format!("{op:?} of a type without kernels")));
             }
             (AggregateOp::Count, _) => Accumulators::Count(vec![]),
-            (AggregateOp::CountDistinct, _) => Accumulators::Distinct {
-                pairs: Groups::new(&[KeyType::new(Type::I32, 0), arg]),
-                counts: vec![],
-            },
+            (AggregateOp::CountDistinct, _) => {
+                Accumulators::Distinct { pairs: Groups::new(&[KeyType::new(Type::I32, 0), arg]), counts: vec![] }
+            }
             (AggregateOp::Sum, Type::F64) => Accumulators::SumF64(vec![]),
             (AggregateOp::Sum, Type::I32 | Type::I64 | Type::Decimal) => {
                 Accumulators::Sum { narrow: vec![], wide: None, room: i64::MAX as u64 }
@@ -325,6 +331,10 @@ impl State {
     /// # Errors
     /// As [`State::update`].
     pub fn merge(&mut self, other: &State, from: &[u32], to: &[u32], groups: usize) -> Result<()> {
+        if other.len() == 0 {
+            // A worker that met no row: its groups, if it has any, have no values.
+            return Ok(());
+        }
         let column = other.finish_raw(from)?;
         if let (Accumulators::Distinct { .. }, Accumulators::Distinct { pairs, .. }) = (&self.values, &other.values) {
             let mut map = vec![u32::MAX; other.len()];
@@ -361,9 +371,7 @@ impl State {
             }
             Accumulators::SumF64(v) | Accumulators::Float(v) => Values::F64(ids.iter().map(|g| v[at(g)]).collect::<Vec<_>>().into()),
             Accumulators::Wide(v) => Values::I128(ids.iter().map(|g| v[at(g)]).collect::<Vec<_>>().into()),
-            Accumulators::Text(v) => {
-                Values::Str(Strings::View(StringViewArray::from_iter_values(ids.iter().map(|g| v[at(g)].as_str()))))
-            }
+            Accumulators::Text(v) => Values::Str(Strings::View(StringViewArray::from_iter_values(ids.iter().map(|g| v[at(g)].as_str())))),
             Accumulators::Distinct { counts, .. } => Values::I64(ids.iter().map(|g| counts[at(g)]).collect::<Vec<_>>().into()),
         };
         let counts = matches!(self.values, Accumulators::Count(_) | Accumulators::Distinct { .. });

@@ -409,12 +409,8 @@ impl Groups {
             ),
             KeyType { ty: Type::Bool, .. } => Values::Bool(ids.iter().map(|g| word(g) as u8).collect::<Vec<_>>().into()),
             KeyType { ty: Type::I32, .. } => Values::I32(ids.iter().map(|g| word(g) as i32).collect::<Vec<_>>().into()),
-            KeyType { ty: Type::I64 | Type::Decimal, .. } => {
-                Values::I64(ids.iter().map(|g| word(g) as i64).collect::<Vec<_>>().into())
-            }
-            KeyType { ty: Type::F64, .. } => {
-                Values::F64(ids.iter().map(|g| f64::from_bits(word(g))).collect::<Vec<_>>().into())
-            }
+            KeyType { ty: Type::I64 | Type::Decimal, .. } => Values::I64(ids.iter().map(|g| word(g) as i64).collect::<Vec<_>>().into()),
+            KeyType { ty: Type::F64, .. } => Values::F64(ids.iter().map(|g| f64::from_bits(word(g))).collect::<Vec<_>>().into()),
             KeyType { ty: Type::Str, .. } => Values::Str(Strings::Dict {
                 codes: ids.iter().map(|g| word(g) as i32).collect::<Vec<_>>().into(),
                 dict: self.interners[k].dictionary().map_err(|e| Error::new(crate::ErrorKind::Exhausted, e))?,

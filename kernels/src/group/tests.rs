@@ -14,8 +14,18 @@ struct Chunk {
 }
 
 const OPS: [(AggregateOp, Type); 12] = [
-    (Count, Type::Str), (Sum, Type::I32), (Sum, Type::I64), (Sum, Type::Decimal), (Min, Type::I32), (Max, Type::Decimal),
-    (Min, Type::F64), (Max, Type::F64), (Min, Type::Str), (Max, Type::Str), (CountDistinct, Type::Str), (CountDistinct, Type::F64),
+    (Count, Type::Str),
+    (Sum, Type::I32),
+    (Sum, Type::I64),
+    (Sum, Type::Decimal),
+    (Min, Type::I32),
+    (Max, Type::Decimal),
+    (Min, Type::F64),
+    (Max, Type::F64),
+    (Min, Type::Str),
+    (Max, Type::Str),
+    (CountDistinct, Type::Str),
+    (CountDistinct, Type::F64),
 ];
 
 fn chunk(g: &mut Gen, types: &[Type], n: usize) -> Chunk {
@@ -154,3 +164,13 @@ fn sums_spill_to_128_bits_before_64_overflow() {
     assert!(s.value(0, 2).is_err(), "an Int64 sum that does not fit is an error");
 }
 
+#[test]
+fn merging_a_state_without_rows_changes_nothing() {
+    let key = KeyType::new(Type::I64, 0);
+    let mut s = State::new(Sum, key).unwrap();
+    let v = Vector::new(crate::Values::I64(vec![7].into()));
+    s.merge(&State::new(Sum, key).unwrap(), &[0], &[0], 1).unwrap();
+    s.update(&[0], 1, Some(&v), None).unwrap();
+    s.merge(&State::new(Sum, key).unwrap(), &[0], &[0], 1).unwrap();
+    assert_eq!(s.value(0, 1).unwrap(), Value::Int(7));
+}

@@ -73,19 +73,11 @@ impl JoinTable {
     /// `Unsupported` for key types without kernels.
     pub fn build(keys: &[Vector], types: &[KeyType], rows: usize, null_equals_null: bool) -> Result<Self> {
         let has_null_key = keys.iter().any(|k| k.valid.as_ref().is_some_and(|v| v[..rows].contains(&0)));
-        let mut table = Self {
-            types: types.to_vec(),
-            coders: vec![],
-            null_equals_null,
-            index: Index::Array(vec![]),
-            next: vec![],
-            rows,
-            has_null_key,
-        };
+        let mut table =
+            Self { types: types.to_vec(), coders: vec![], null_equals_null, index: Index::Array(vec![]), next: vec![], rows, has_null_key };
         let live = table.live(keys, rows);
         // Null keys that match one another, floats and wide decimals take the general way.
-        let general = null_equals_null && has_null_key
-            || types.iter().any(|t| t.is_wide() || matches!(t.ty, Type::F64 | Type::Any));
+        let general = null_equals_null && has_null_key || types.iter().any(|t| t.is_wide() || matches!(t.ty, Type::F64 | Type::Any));
         if !general && table.measure(keys, rows, &live)? {
             table.index_codes(keys, rows, &live)?;
         } else {
@@ -383,10 +375,7 @@ impl Chains {
 }
 
 fn integers(v: &Values, n: usize) -> Result<Vec<i64>> {
-    wide_integers(v, n)?
-        .into_iter()
-        .map(|v| v.ok_or_else(|| Error::bug("join key does not fit its declared precision")))
-        .collect()
+    wide_integers(v, n)?.into_iter().map(|v| v.ok_or_else(|| Error::bug("join key does not fit its declared precision"))).collect()
 }
 
 /// The first `n` integers; none where one does not fit 64 bits.

@@ -227,11 +227,7 @@ impl Chunks {
 
 /// A call over rows.
 pub(super) fn evaluate(c: &Call, inputs: &[&Vector], rows: usize) -> Result<Vector> {
-    let columns = inputs
-        .iter()
-        .zip(c.inputs.fields())
-        .map(|(v, f)| to_array(v, f.data_type(), rows))
-        .collect::<Result<Vec<_>>>()?;
+    let columns = inputs.iter().zip(c.inputs.fields()).map(|(v, f)| to_array(v, f.data_type(), rows)).collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let batch = RecordBatch::try_new_with_options(Arc::clone(&c.inputs), columns, &options)?;
     match c.expr.evaluate(&batch)? {

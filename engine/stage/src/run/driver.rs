@@ -479,7 +479,13 @@ async fn finish_groups(
     futures::future::try_join_all(tasks).await
 }
 
-async fn merge_groups(groups: Vec<GroupSink>, pool: &crate::Pool, program: &Arc<crate::Program>, sink: &Sink, time: &Time) -> Result<GroupSink> {
+async fn merge_groups(
+    groups: Vec<GroupSink>,
+    pool: &crate::Pool,
+    program: &Arc<crate::Program>,
+    sink: &Sink,
+    time: &Time,
+) -> Result<GroupSink> {
     let (program, sink, time) = (Arc::clone(program), sink.clone(), time.clone());
     pool.run(move || {
         let _timer = time.timer();

@@ -1,8 +1,8 @@
 //! Running a stage: chunks through the program, rows into the sink.
 
 pub mod chunk;
-pub mod gpu;
 mod driver;
+pub mod gpu;
 mod probe;
 pub mod reference;
 pub mod sink;
@@ -50,7 +50,14 @@ impl Built {
     ///
     /// # Errors
     /// As [`JoinTable::build`].
-    pub fn new(keys: Vec<Vector>, key_types: &[KeyType], columns: Vec<Vector>, types: Vec<DataType>, rows: usize, null_equals_null: bool) -> Result<Self> {
+    pub fn new(
+        keys: Vec<Vector>,
+        key_types: &[KeyType],
+        columns: Vec<Vector>,
+        types: Vec<DataType>,
+        rows: usize,
+        null_equals_null: bool,
+    ) -> Result<Self> {
         let table = JoinTable::build(&keys, key_types, rows, null_equals_null)?;
         let matched = (0..rows).map(|_| AtomicU8::new(0)).collect();
         Ok(Self { table, columns, types, keys, matched, probe_null: AtomicU8::new(0), probed: AtomicU8::new(0) })

@@ -106,7 +106,15 @@ impl Chunks {
     }
 
     /// Inner and outer pairs, a bounded piece at a time; the rest of the program runs for each piece.
-    fn expand(&mut self, p: &Probe, built: &Built, regs: Registers, heads: &[u32], at: usize, sink: &mut dyn RowSink) -> Result<Option<Registers>> {
+    fn expand(
+        &mut self,
+        p: &Probe,
+        built: &Built,
+        regs: Registers,
+        heads: &[u32],
+        at: usize,
+        sink: &mut dyn RowSink,
+    ) -> Result<Option<Registers>> {
         let outer = matches!(p.kind, JoinKind::ProbeOuter | JoinKind::Full);
         let mut regs = Some(regs);
         let mut from = 0;

@@ -179,7 +179,8 @@ impl RowProgram {
             },
             Instr::Call { call, inputs, .. } => {
                 let c = &self.bound.program.calls[*call as usize];
-                let one = inputs.iter().zip(c.inputs.fields()).map(|(r, f)| column(&[get(r)], f.data_type())).collect::<Result<Vec<_>>>()?;
+                let one =
+                    inputs.iter().zip(c.inputs.fields()).map(|(r, f)| column(&[get(r)], f.data_type())).collect::<Result<Vec<_>>>()?;
                 evaluate(c, &one.iter().collect::<Vec<_>>(), 1)?.value(0)?
             }
             Instr::Filter { .. } | Instr::Probe(_) => return Err(Error::bug("not a row-keeping instruction")),
@@ -201,10 +202,7 @@ fn column(values: &[&Value], t: &DataType) -> Result<Vector> {
     if ty == Type::Any {
         return Err(Error::unsupported(format!("the reference has no values of type {t}")));
     }
-    let parts = values
-        .iter()
-        .map(|v| Ok(Vector { constant: false, ..Vector::constant(v, ty)? }))
-        .collect::<Result<Vec<_>>>()?;
+    let parts = values.iter().map(|v| Ok(Vector { constant: false, ..Vector::constant(v, ty)? })).collect::<Result<Vec<_>>>()?;
     Ok(gather::concat(&parts, ty)?)
 }
 
@@ -263,11 +261,8 @@ fn by(k: &SortKey, a: &Row, b: &Row) -> Ordering {
 }
 
 fn block(rows: &[Row], types: &[DataType]) -> Result<Block> {
-    let columns = types
-        .iter()
-        .enumerate()
-        .map(|(c, t)| column(&rows.iter().map(|r| &r[c]).collect::<Vec<_>>(), t))
-        .collect::<Result<Vec<_>>>()?;
+    let columns =
+        types.iter().enumerate().map(|(c, t)| column(&rows.iter().map(|r| &r[c]).collect::<Vec<_>>(), t)).collect::<Result<Vec<_>>>()?;
     Ok(Block { columns, rows: rows.len() })
 }
 

@@ -41,7 +41,15 @@ impl GroupSink {
                 states.push(State::new(*op, arg)?);
             }
         }
-        Ok(Self { keys: keys.to_vec(), calls: calls.to_vec(), groups: Groups::new(&types), states, ids: vec![], scales, global: keys.is_empty() })
+        Ok(Self {
+            keys: keys.to_vec(),
+            calls: calls.to_vec(),
+            groups: Groups::new(&types),
+            states,
+            ids: vec![],
+            scales,
+            global: keys.is_empty(),
+        })
     }
 
     /// Number of groups.
@@ -101,7 +109,6 @@ impl GroupSink {
         }
         Ok(Block { columns, rows: n })
     }
-
 }
 
 /// Decimal scale of an aggregate's argument.
@@ -122,7 +129,8 @@ pub fn average(sum: &Vector, count: &Vector, returns: &DataType, sum_scale: i8) 
             // As DataFusion: to the result's scale first, then divided towards zero.
             let times = 10i128.pow(u32::try_from(s - sum_scale).map_err(Error::bug)?);
             let divide = |sum: i128, n: i128| -> Result<i128> {
-                let overflow = || Error::new(crate::ErrorKind::Invalid, format!("arithmetic overflow: an average does not fit Decimal128({p}, {s})"));
+                let overflow =
+                    || Error::new(crate::ErrorKind::Invalid, format!("arithmetic overflow: an average does not fit Decimal128({p}, {s})"));
                 let mean = sum.checked_mul(times).ok_or_else(overflow)? / n;
                 Decimal128Type::validate_decimal_precision(mean, *p, *s).map_err(|_| overflow())?;
                 Ok(mean)
@@ -262,10 +270,11 @@ pub fn sort(block: &Block, types: &[DataType], order: &[SortKey], fetch: Option<
 fn sortable(array: &ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float64 => {
-            let canonical = array.as_primitive::<arrow::datatypes::Float64Type>().unary::<_, arrow::datatypes::Float64Type>(millstream_kernels::value::canonical_f64);
+            let canonical = array
+                .as_primitive::<arrow::datatypes::Float64Type>()
+                .unary::<_, arrow::datatypes::Float64Type>(millstream_kernels::value::canonical_f64);
             Arc::new(canonical)
         }
         _ => Arc::clone(array),
     }
 }
-

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::collections::HashSet;
@@ -17,8 +17,10 @@ pub(super) fn prune(predicate: Option<&Arc<dyn PhysicalExpr>>, schema: &SchemaRe
     let keep_all = || groups.to_vec();
     let Some(predicate) = predicate else { return keep_all() };
     // Filters that were found while running stand in the predicate as they are now.
-    let Ok(predicate) = datafusion::physical_expr_common::physical_expr::snapshot_physical_expr(Arc::clone(predicate)) else { return keep_all() };
-    let Ok(pruning) = PruningPredicate::try_new(predicate, Arc::clone(schema)) else { return keep_all() };
+    let Ok(predicate) = datafusion::physical_expr_common::physical_expr::snapshot_physical_expr(Arc::clone(predicate)) else {
+        return keep_all();
+    };
+    let Ok(pruning) = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(predicate) else { return keep_all() };
     if pruning.always_true() || groups.is_empty() {
         return keep_all();
     }

@@ -124,12 +124,7 @@ fn sums_and_extremes_of_extremes() {
     for values in patterns {
         for valid in [None, Some((0..values.len()).map(|i| (i % 3 == 1) as u8).collect::<Vec<_>>())] {
             let column = Column { data: Data::I64(values.clone()), valid };
-            check(&Case {
-                program: program(&[Type::I64], all(Type::I64)),
-                rows: values.len(),
-                columns: vec![column],
-                tables: vec![],
-            });
+            check(&Case { program: program(&[Type::I64], all(Type::I64)), rows: values.len(), columns: vec![column], tables: vec![] });
         }
         let narrow: Vec<i32> = values.iter().map(|v| (*v >> 32) as i32).collect();
         check(&Case {
@@ -146,15 +141,12 @@ fn sums_and_extremes_of_extremes() {
 fn extremes_across_chunks() {
     let mut rng = random::Gen(11);
     for step in [1i64, -1, 0] {
-        let values: Vec<i64> =
-            (0..2000).map(|i| step * (i << 32) + (rng.below(1 << 32) as i64) - (1 << 40)).collect();
+        let values: Vec<i64> = (0..2000).map(|i| step * (i << 32) + (rng.below(1 << 32) as i64) - (1 << 40)).collect();
         let groups: Vec<i32> = (0..2000).map(|i| i % 7).collect();
         let mut program = program(&[Type::I64, Type::I32], vec![]);
         program.keys = vec![(1, 7)];
-        program.aggregates = vec![
-            aggregate(AggregateOp::Min, Some(0), None, Type::I64),
-            aggregate(AggregateOp::Max, Some(0), None, Type::Decimal),
-        ];
+        program.aggregates =
+            vec![aggregate(AggregateOp::Min, Some(0), None, Type::I64), aggregate(AggregateOp::Max, Some(0), None, Type::Decimal)];
         let columns = vec![Column::i64s(&values), Column::i32s(&groups)];
         check(&Case { program, rows: 2000, columns, tables: vec![] });
     }
@@ -173,10 +165,7 @@ fn three_valued_logic() {
             b.1.push(y.1);
         }
     }
-    let columns = vec![
-        Column { data: Data::Bool(a.0), valid: Some(a.1) },
-        Column { data: Data::Bool(b.0), valid: Some(b.1) },
-    ];
+    let columns = vec![Column { data: Data::Bool(a.0), valid: Some(a.1) }, Column { data: Data::Bool(b.0), valid: Some(b.1) }];
     let instrs = vec![
         logic(BoolOp::And, 0, 1, 3),
         logic(BoolOp::Or, 0, 1, 4),

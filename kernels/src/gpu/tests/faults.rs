@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 
 fn simple(rows: usize) -> Case {
     let values: Vec<i64> = (0..rows as i64).collect();
-    let aggregates = vec![
-        aggregate(AggregateOp::Sum, Some(0), None, Type::I64),
-        aggregate(AggregateOp::Min, Some(0), None, Type::I64),
-    ];
+    let aggregates = vec![aggregate(AggregateOp::Sum, Some(0), None, Type::I64), aggregate(AggregateOp::Min, Some(0), None, Type::I64)];
     Case { program: program(&[Type::I64], aggregates), rows, columns: vec![Column::i64s(&values)], tables: vec![] }
 }
 

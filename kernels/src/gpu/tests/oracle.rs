@@ -109,8 +109,7 @@ pub type Answer = BTreeMap<Vec<u32>, Group>;
 pub fn answer(case: &Case) -> Answer {
     let mut groups = Answer::new();
     for row in 0..case.rows {
-        let mut registers: HashMap<Reg, Option<i128>> =
-            case.columns.iter().enumerate().map(|(i, c)| (i as Reg, c.value(row))).collect();
+        let mut registers: HashMap<Reg, Option<i128>> = case.columns.iter().enumerate().map(|(i, c)| (i as Reg, c.value(row))).collect();
         if case.program.instrs.iter().all(|instr| step(instr, case, &mut registers)) {
             count(case, &registers, &mut groups);
         }

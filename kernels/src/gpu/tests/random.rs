@@ -109,7 +109,11 @@ impl Builder<'_> {
         let out = self.new_reg();
         let constant = self.case.program.constants.len() as u16 - 1;
         self.case.program.instrs.push(Instr::Const { constant, out });
-        if is_bool { self.bools.push(out) } else { self.ints.push((out, Type::I64)) }
+        if is_bool {
+            self.bools.push(out)
+        } else {
+            self.ints.push((out, Type::I64))
+        }
         out
     }
 
@@ -118,14 +122,7 @@ impl Builder<'_> {
         let kind = self.rng.below(13);
         let instr = match kind {
             0..=2 => {
-                let op = self.rng.pick(&[
-                    CompareOp::Eq,
-                    CompareOp::Ne,
-                    CompareOp::Lt,
-                    CompareOp::Le,
-                    CompareOp::Gt,
-                    CompareOp::Ge,
-                ]);
+                let op = self.rng.pick(&[CompareOp::Eq, CompareOp::Ne, CompareOp::Lt, CompareOp::Le, CompareOp::Gt, CompareOp::Ge]);
                 let (a, b) = (self.int_reg().0, self.int_reg().0);
                 self.bools.push(out);
                 Instr::Compare { op, a, b, out }
@@ -171,13 +168,7 @@ impl Builder<'_> {
     }
 
     fn join(&mut self, table: u16) {
-        let kind = self.rng.pick(&[
-            JoinKind::Inner,
-            JoinKind::ProbeOuter,
-            JoinKind::ProbeSemi,
-            JoinKind::ProbeAnti,
-            JoinKind::ProbeMark,
-        ]);
+        let kind = self.rng.pick(&[JoinKind::Inner, JoinKind::ProbeOuter, JoinKind::ProbeSemi, JoinKind::ProbeAnti, JoinKind::ProbeMark]);
         let (key, rows) = (self.int_reg().0, self.new_reg());
         let mark = (kind == JoinKind::ProbeMark).then(|| self.new_reg());
         self.bools.extend(mark);
@@ -226,9 +217,7 @@ pub fn case(seed: u64) -> Case {
         inputs.push(Type::I32);
     }
     let tables = (0..rng.below(3)).map(|_| rng.table()).collect::<Vec<_>>();
-    let of = |wanted: fn(Type) -> bool| {
-        inputs.iter().enumerate().filter(move |(_, ty)| wanted(**ty)).map(|(i, ty)| (i as Reg, *ty))
-    };
+    let of = |wanted: fn(Type) -> bool| inputs.iter().enumerate().filter(move |(_, ty)| wanted(**ty)).map(|(i, ty)| (i as Reg, *ty));
     let bools = of(|ty| ty == Type::Bool).map(|(reg, _)| reg).collect();
     let ints = of(|ty| ty != Type::Bool).collect();
     let next = inputs.len() as Reg;

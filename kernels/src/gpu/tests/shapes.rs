@@ -97,10 +97,8 @@ fn groups_are_drained_before_their_counts_overflow() {
 #[test]
 fn narrow_pushes_of_a_wide_column() {
     for device in devices() {
-        let aggregates = vec![
-            aggregate(AggregateOp::Sum, Some(0), None, Type::Decimal),
-            aggregate(AggregateOp::Min, Some(0), None, Type::Decimal),
-        ];
+        let aggregates =
+            vec![aggregate(AggregateOp::Sum, Some(0), None, Type::Decimal), aggregate(AggregateOp::Min, Some(0), None, Type::Decimal)];
         let mut run = device.prepare(program(&[Type::Decimal], aggregates), &[], RunOptions::default()).unwrap();
         run.push(&[HostColumn::new(HostValues::I64(&[1 << 40, -5]))], 2).unwrap();
         run.push(&[HostColumn::new(HostValues::I32(&[-7, 3, i32::MIN]))], 3).unwrap();
@@ -121,20 +119,12 @@ fn joins_of_every_kind() {
         slots,
         columns: vec![
             Column::i64s(&(0..build).map(|i| (i as i64 - 20) << 35).collect::<Vec<_>>()),
-            Column::i32s(&(0..build).map(|i| i % 4).collect::<Vec<_>>())
-                .with_nulls((0..build).map(|i| (i % 5 > 0) as u8).collect()),
+            Column::i32s(&(0..build).map(|i| i % 4).collect::<Vec<_>>()).with_nulls((0..build).map(|i| (i % 5 > 0) as u8).collect()),
             Column::new(Data::Bool((0..build).map(|i| (i % 3 == 0) as u8).collect())),
         ],
     };
-    for kind in [
-        JoinKind::Inner,
-        JoinKind::ProbeOuter,
-        JoinKind::ProbeSemi,
-        JoinKind::ProbeAnti,
-        JoinKind::ProbeMark,
-    ] {
-        let keys: Vec<i64> =
-            (0..rows).map(|_| if rng.one_in(20) { rng.next() as i64 } else { rng.below(120) as i64 - 40 }).collect();
+    for kind in [JoinKind::Inner, JoinKind::ProbeOuter, JoinKind::ProbeSemi, JoinKind::ProbeAnti, JoinKind::ProbeMark] {
+        let keys: Vec<i64> = (0..rows).map(|_| if rng.one_in(20) { rng.next() as i64 } else { rng.below(120) as i64 - 40 }).collect();
         let valid = (0..rows).map(|_| u8::from(!rng.one_in(9))).collect();
         let mut program = program(&[Type::I64], vec![]);
         let mark = (kind == JoinKind::ProbeMark).then_some(2);
@@ -166,8 +156,7 @@ fn many_columns_and_several_table_buffers() {
     let mut program = program(&types, vec![]);
     let columns_of = |n: i64| vec![Column::i64s(&(0..90).map(|i| i * n).collect::<Vec<_>>())];
     let slots: Vec<u32> = (1..=90).collect();
-    let tables: Vec<Table> =
-        (0..4).map(|n| Table { min_key: n * 10, slots: slots.clone(), columns: columns_of(n + 1) }).collect();
+    let tables: Vec<Table> = (0..4).map(|n| Table { min_key: n * 10, slots: slots.clone(), columns: columns_of(n + 1) }).collect();
     for table in 0..4u16 {
         let rows = inputs as Reg + 2 * table;
         program.instrs.push(probe(table, 4 * table, JoinKind::ProbeOuter, rows, None));

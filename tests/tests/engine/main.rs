@@ -1,0 +1,7 @@
+//! The engine as a whole: every suite here links DataFusion once.
+
+mod bad_input;
+mod foreign;
+mod matrix;
+mod tpch;
+mod world;
