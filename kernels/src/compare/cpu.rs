@@ -26,7 +26,7 @@ ordered_integer!(u8, i32, i64, i128);
 impl Ordered for f64 {
     #[inline(always)]
     fn eq(self, o: Self) -> bool {
-        (self == o) | ((self != self) & (o != o))
+        (self == o) | (self.is_nan() & o.is_nan())
     }
     #[inline(always)]
     fn lt(self, o: Self) -> bool {

@@ -43,7 +43,9 @@ impl Shared {
     }
 
     pub fn closed(&self) -> Error {
-        let reason = self.lost().unwrap_or_else(|| "its thread has ended".into());
+        // A caller may learn of a panic before the unwinding thread has said so.
+        self.lose("its thread has ended");
+        let reason = self.lost().unwrap_or_default();
         Error::new(ErrorKind::Closed, format!("gpu: the device is gone: {reason}"))
     }
 
