@@ -1,6 +1,7 @@
 //! The engine as a whole: every suite here links DataFusion once.
 
 mod bad_input;
+mod corpus;
 mod foreign;
 mod matrix;
 mod tpch;
