@@ -1,6 +1,6 @@
 //! Feeds a stage: builds first, then morsels to workers, tails, and the sink's end.
 
-use super::chunk::{Chunks, RowSink};
+use super::chunk::{Chunks, Columns, RowSink};
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink, build, join_blocks, sort};
 use super::{Bound, Built, Carried, split};
@@ -22,7 +22,9 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use millstream_kernels::program::Instr;
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex, mpsc};
@@ -121,7 +123,39 @@ pub(super) enum WorkerSink {
     Reference(ReferenceSink),
 }
 
+/// Rows of a row group after which a worker says what it holds.
+const RESERVE_ROWS: usize = 16 * 1024;
+
 impl Worker {
+    /// Takes a morsel to the end of the program.
+    fn morsel(&mut self, morsel: Morsel, inputs: &[usize]) -> Result<()> {
+        match morsel {
+            Morsel::Fetched(f) if matches!(self.engine, Engine::Chunks(_)) => self.row_group(f),
+            morsel => {
+                let mut reader = std::mem::take(&mut self.reader);
+                morsel.blocks(inputs, &mut reader, |b| self.block(&b))?;
+                self.reader = reader;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a row group, decoding only what the program asks for.
+    fn row_group(&mut self, fetched: Fetched) -> Result<()> {
+        let rows = fetched.rows();
+        let columns: Rc<RefCell<dyn Columns>> = Rc::new(RefCell::new(fetched.open()?));
+        self.metrics.input_rows.add(rows);
+        let mut at = 0;
+        while at < rows {
+            let next = rows.min(at + RESERVE_ROWS);
+            let Engine::Chunks(c) = &mut self.engine else { return Err(Error::bug("the reference reads whole blocks")) };
+            c.late(&columns, at..next, self.sink.rows()?)?;
+            self.reserve()?;
+            at = next;
+        }
+        Ok(())
+    }
+
     pub(super) fn block(&mut self, block: &Block) -> Result<()> {
         self.metrics.input_rows.add(block.rows);
         match (&mut self.engine, &mut self.sink) {
@@ -129,6 +163,10 @@ impl Worker {
             (Engine::Rows(p), WorkerSink::Reference(sink)) => p.block(block, sink)?,
             (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
         }
+        self.reserve()
+    }
+
+    fn reserve(&mut self) -> Result<()> {
         let held = match &self.sink {
             WorkerSink::Group(g) => g.size(),
             WorkerSink::Rows(r) => r.size(),
@@ -193,7 +231,7 @@ impl Morsel {
     /// Hands the morsel's rows on as blocks of the program's inputs.
     pub(super) fn blocks(self, inputs: &[usize], reader: &mut Reader, mut take: impl FnMut(Block) -> Result<()>) -> Result<()> {
         match self {
-            Morsel::Fetched(f) => f.decode(reader, take),
+            Morsel::Fetched(f) => f.decode(take),
             Morsel::Block(b) => take(b),
             Morsel::Batch(b) => {
                 let block = reader.block(&b, inputs)?;
@@ -322,9 +360,7 @@ impl Run<'_> {
                     worker = pool
                         .run(move || {
                             let _timer = time.timer();
-                            let mut reader = std::mem::take(&mut worker.reader);
-                            morsel.blocks(&inputs, &mut reader, |b| worker.block(&b))?;
-                            worker.reader = reader;
+                            worker.morsel(morsel, &inputs)?;
                             Ok(worker)
                         })
                         .await?;
