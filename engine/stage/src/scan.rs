@@ -310,7 +310,9 @@ impl ArrowColumns {
             self.start += self.block.rows;
             self.block = match self.decoder.try_decode().map_err(|e| Error::new(crate::ErrorKind::Invalid, e))? {
                 DecodeResult::Data(batch) => self.reader.block(&batch, &self.projection)?,
-                DecodeResult::Finished => return Err(Error::new(crate::ErrorKind::Invalid, format!("columns {:?} end early", self.columns))),
+                DecodeResult::Finished => {
+                    return Err(Error::new(crate::ErrorKind::Invalid, format!("columns {:?} end early", self.columns)));
+                }
                 DecodeResult::NeedsData(r) => return Err(Error::bug(format!("the decoder wants {r:?} beyond its row group"))),
             };
         }

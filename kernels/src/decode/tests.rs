@@ -26,7 +26,9 @@ fn encode(g: &mut Gen, codes: &[i32], width: u32) -> Vec<u8> {
             let mut bits = vec![0u8; groups * width as usize];
             for i in 0..groups * 8 {
                 let v = codes.get(at + i).copied().unwrap_or(0) as u64;
-                (0..width as usize).filter(|b| v >> b & 1 == 1).for_each(|b| bits[(i * width as usize + b) / 8] |= 1 << ((i * width as usize + b) % 8));
+                (0..width as usize)
+                    .filter(|b| v >> b & 1 == 1)
+                    .for_each(|b| bits[(i * width as usize + b) / 8] |= 1 << ((i * width as usize + b) % 8));
             }
             out.extend(bits);
             at += groups * 8;

@@ -5,6 +5,7 @@ use crate::program::Type;
 use crate::value::canonical_f64;
 use crate::vector::{Strings, Values, Vector};
 use crate::{Error, Result, arith, hash, simd};
+use std::borrow::Cow;
 
 /// How one key column becomes part of an integer.
 enum Coder {
@@ -78,11 +79,11 @@ impl JoinTable {
         let live = table.live(keys, rows);
         // Null keys that match one another, floats and wide decimals take the general way.
         let general = null_equals_null && has_null_key || types.iter().any(|t| t.is_wide() || matches!(t.ty, Type::F64 | Type::Any));
-        if !general && table.measure(keys, rows, &live)? {
-            table.index_codes(keys, rows, &live)?;
+        if !general && table.measure(keys, rows, live.as_deref())? {
+            table.index_codes(keys, rows, live.as_deref())?;
         } else {
             table.coders.clear();
-            table.index_groups(keys, rows, &live)?;
+            table.index_groups(keys, rows, live.as_deref())?;
         }
         Ok(table)
     }
@@ -138,32 +139,34 @@ impl JoinTable {
         }
     }
 
-    fn live(&self, keys: &[Vector], rows: usize) -> Vec<u8> {
-        let mut live = vec![1u8; rows];
-        if !self.null_equals_null {
-            for valid in keys.iter().filter_map(|k| k.valid.as_ref()) {
-                live.iter_mut().zip(valid.iter()).for_each(|(l, v)| *l &= v);
-            }
+    /// 1 for each row that can match; none when all can.
+    fn live(&self, keys: &[Vector], rows: usize) -> Option<Vec<u8>> {
+        if self.null_equals_null || !self.has_null_key {
+            return None;
         }
-        live
+        let mut live = vec![1u8; rows];
+        for valid in keys.iter().filter_map(|k| k.valid.as_ref()) {
+            live.iter_mut().zip(valid.iter()).for_each(|(l, v)| *l &= v);
+        }
+        Some(live)
     }
 
     /// Measures the key ranges; false when their product does not fit 64 bits.
-    fn measure(&mut self, keys: &[Vector], rows: usize, live: &[u8]) -> Result<bool> {
+    fn measure(&mut self, keys: &[Vector], rows: usize, live: Option<&[u8]>) -> Result<bool> {
         let mut product = 1u128;
         for key in keys {
             let coder = match &key.values {
                 Values::Str(s) => {
                     let mut interner = Interner::default();
-                    interner.intern_all(s, false, Some(live), rows, &mut vec![]);
+                    interner.intern_all(s, false, live, rows, &mut vec![]);
                     product = product.saturating_mul(interner.len().max(1) as u128);
                     Coder::Text(interner)
                 }
                 values => {
                     let v = integers(values, rows)?;
-                    let (lo, hi) = match live.contains(&0) {
-                        false => arith::range_i64(&v),
-                        true => arith::range_i64(&v.iter().zip(live).filter(|(_, l)| **l != 0).map(|(v, _)| *v).collect::<Vec<_>>()),
+                    let (lo, hi) = match live {
+                        None => arith::range_i64(&v),
+                        Some(live) => arith::range_i64(&v.iter().zip(live).filter(|(_, l)| **l != 0).map(|(v, _)| *v).collect::<Vec<_>>()),
                     };
                     let span = if lo > hi { 0 } else { (i128::from(hi) - i128::from(lo)) as u128 + 1 };
                     product = product.saturating_mul(span.max(1));
@@ -188,7 +191,7 @@ impl JoinTable {
             .product()
     }
 
-    fn index_codes(&mut self, keys: &[Vector], rows: usize, live: &[u8]) -> Result<()> {
+    fn index_codes(&mut self, keys: &[Vector], rows: usize, live: Option<&[u8]>) -> Result<()> {
         let mut scratch = ProbeScratch::default();
         self.encode(&keys.iter().collect::<Vec<_>>(), rows, &mut scratch)?;
         let codes = scratch.codes;
@@ -196,15 +199,19 @@ impl JoinTable {
         let mut chains = Chains::new(rows);
         if product <= (rows as u64 * 4).max(1 << 16) {
             let mut heads = vec![0u32; product as usize];
-            for i in (0..rows).rev().filter(|i| live[*i] != 0) {
+            for i in (0..rows).rev().filter(|i| live.is_none_or(|l| l[*i] != 0)) {
                 chains.push(&mut heads[codes[i] as usize], i);
             }
             self.index = Index::Array(heads);
         } else {
             let mut slots = vec![0u64; (rows * 2).next_power_of_two().max(16)];
             let mask = slots.len() - 1;
-            for i in (0..rows).rev().filter(|i| live[*i] != 0) {
-                let h = hash::word(codes[i]);
+            let hashes: Vec<u64> = codes.iter().map(|c| hash::word(*c)).collect();
+            for i in (0..rows).rev().filter(|i| live.is_none_or(|l| l[*i] != 0)) {
+                if let Some(ahead) = i.checked_sub(16) {
+                    crate::group::prefetch(&slots[hashes[ahead] as usize & mask]);
+                }
+                let h = hashes[i];
                 let salt = h & !0xFFFF_FFFF;
                 let mut at = h as usize & mask;
                 loop {
@@ -225,13 +232,13 @@ impl JoinTable {
         Ok(())
     }
 
-    fn index_groups(&mut self, keys: &[Vector], rows: usize, live: &[u8]) -> Result<()> {
+    fn index_groups(&mut self, keys: &[Vector], rows: usize, live: Option<&[u8]>) -> Result<()> {
         let mut table = Groups::new(&self.types);
         let mut ids = vec![];
         table.ids(&keys.iter().collect::<Vec<_>>(), rows, &mut ids)?;
         let mut heads = vec![0u32; table.len()];
         let mut chains = Chains::new(rows);
-        for i in (0..rows).rev().filter(|i| live[*i] != 0) {
+        for i in (0..rows).rev().filter(|i| live.is_none_or(|l| l[*i] != 0)) {
             chains.push(&mut heads[ids[i] as usize], i);
         }
         self.next = chains.finish();
@@ -310,7 +317,11 @@ impl JoinTable {
         match &self.index {
             Index::Array(by_code) if by_code.is_empty() => heads.resize(n, 0),
             Index::Array(by_code) => {
-                heads.extend(codes.iter().zip(miss).map(|(c, m)| if *m != 0 { 0 } else { by_code[*c as usize] }));
+                // A miss reads slot 0 and forgets it: no branch to predict.
+                heads.extend(codes.iter().zip(miss).map(|(c, m)| {
+                    let hit = u32::from(*m == 0);
+                    by_code[*c as usize * hit as usize] * hit
+                }));
             }
             Index::Hash { slots, codes: build } => probe_hash(slots, build, codes, miss, heads),
             Index::Groups { .. } => {}
@@ -374,7 +385,12 @@ impl Chains {
     }
 }
 
-fn integers(v: &Values, n: usize) -> Result<Vec<i64>> {
+fn integers(v: &Values, n: usize) -> Result<Cow<'_, [i64]>> {
+    match v {
+        Values::I64(v) => return Ok(Cow::Borrowed(&v[..n])),
+        Values::I32(v) => return Ok(v[..n].iter().map(|v| i64::from(*v)).collect()),
+        _ => {}
+    }
     wide_integers(v, n)?.into_iter().map(|v| v.ok_or_else(|| Error::bug("join key does not fit its declared precision"))).collect()
 }
 

@@ -290,7 +290,7 @@ impl Run<'_> {
         }
         let sink = match self.stage.sink() {
             Sink::Group { keys, aggregates } => WorkerSink::Group(GroupSink::new(program, keys, aggregates)?),
-            sink => WorkerSink::Rows(RowsSink::new(sink.reads())),
+            sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
         let engine = Engine::Chunks(Chunks::new(Arc::clone(bound), self.cancel.clone()));
         Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() })
@@ -352,7 +352,7 @@ impl Run<'_> {
         for mut worker in workers {
             let (source, pool, inputs) = (Arc::clone(source), settings.pool.clone(), Arc::clone(&inputs));
             let (metrics, cancel, out) = (self.metrics.clone(), self.cancel.clone(), self.out.clone());
-            let schema = self.stage.schema();
+            let stage = self.stage.clone();
             tasks.push(SpawnedTask::spawn(async move {
                 while let Some(morsel) = source.next(&metrics.fetch).await? {
                     cancel.check()?;
@@ -365,7 +365,7 @@ impl Run<'_> {
                         })
                         .await?;
                     if let Some(out) = &out {
-                        flush(&mut worker, &schema, out, &metrics).await?;
+                        flush(&mut worker, &stage, out, &metrics).await?;
                     }
                 }
                 Ok::<_, Error>(worker)
@@ -407,7 +407,7 @@ impl Run<'_> {
         }
         if let Some(out) = &self.out {
             for w in &mut workers {
-                flush(w, &self.stage.schema(), out, &self.metrics).await?;
+                flush(w, self.stage, out, &self.metrics).await?;
             }
         }
         Ok(workers)
@@ -422,7 +422,7 @@ impl Run<'_> {
             held.push(w.reservation);
             match w.sink {
                 WorkerSink::Group(g) => groups.push(g),
-                WorkerSink::Rows(r) => parts.extend(r.parts),
+                WorkerSink::Rows(mut r) => parts.extend(r.take(self.stage.program())?),
                 WorkerSink::Reference(r) => reference.push(r),
             }
         }
@@ -469,11 +469,11 @@ async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {
 }
 
 /// Sends a collect sink's rows on.
-async fn flush(worker: &mut Worker, schema: &arrow::datatypes::SchemaRef, out: &BatchSender, metrics: &StageMetrics) -> Result<()> {
+async fn flush(worker: &mut Worker, stage: &StageExec, out: &BatchSender, metrics: &StageMetrics) -> Result<()> {
     let WorkerSink::Rows(rows) = &mut worker.sink else { return Ok(()) };
-    for b in std::mem::take(&mut rows.parts) {
+    if let Some(b) = rows.take(stage.program())? {
         metrics.output_rows.add(b.rows);
-        out.send(Ok(to_batch(&b, schema)?)).await.map_err(|_| Error::cancelled())?;
+        out.send(Ok(to_batch(&b, &stage.schema())?)).await.map_err(|_| Error::cancelled())?;
     }
     Ok(())
 }
