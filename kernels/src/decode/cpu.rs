@@ -206,7 +206,7 @@ pub fn views(bytes: &Buffer, ascii: bool, places: impl Iterator<Item = Span>) ->
         out.push(make_view(text, 0, p.start));
     }
     // SAFETY: every view was made from UTF-8 bytes of buffer 0 at its own place.
-    Ok(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(out), [bytes.clone()].into(), None) })
+    Ok(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(out), vec![bytes.clone()], None) })
 }
 
 /// Values of the valid rows to their rows; others get the default.

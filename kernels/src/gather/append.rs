@@ -7,7 +7,6 @@ use crate::vector::{Strings, Values, Vector};
 use crate::{Error, Result};
 use arrow::array::StringViewArray;
 use arrow::buffer::{Buffer, ScalarBuffer};
-use std::sync::Arc;
 
 /// Rows of one column, appended. Integers widen to 128 bits when a chunk needs it; dictionaries are
 /// merged into one, and become views when a chunk comes as views.
@@ -143,7 +142,7 @@ impl Growing {
             Parts::Views { views, buffers } => {
                 // SAFETY: every view was taken from a valid array and points into the same buffer, whose
                 // new number `append_views` wrote.
-                Values::Str(Strings::View(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers.into(), None) }))
+                Values::Str(Strings::View(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, None) }))
             }
             Parts::Any(parts) => return concat(&parts, self.ty),
         };

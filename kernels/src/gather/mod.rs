@@ -12,7 +12,7 @@ pub use concat::{as_views, concat};
 use crate::vector::{Buf, Strings, Values, Vector};
 use crate::{Error, Result, simd};
 use arrow::array::{Array, StringViewArray, UInt32Array};
-use arrow::buffer::ScalarBuffer;
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
 use std::sync::Arc;
 
@@ -67,6 +67,13 @@ fn take_views(v: &StringViewArray, rows: &[u32]) -> StringViewArray {
     let views: Vec<u128> = rows.iter().map(|r| v.views()[*r as usize]).collect();
     // SAFETY: the views were taken from `v`, whose buffers they refer to.
     unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), v.data_buffers().iter().cloned().collect::<Arc<[_]>>(), None) }
+}
+
+/// The strings of `v` with these nulls, which replace its own.
+pub fn with_nulls(v: &StringViewArray, nulls: Option<NullBuffer>) -> StringViewArray {
+    assert!(nulls.as_ref().is_none_or(|n| n.len() == v.len()), "as many validities as strings");
+    // SAFETY: views and buffers are those of a valid array; the validity has its length.
+    unsafe { StringViewArray::new_unchecked(v.views().clone(), v.data_buffers().to_vec(), nulls) }
 }
 
 /// Like [`gather`], where a negative row number is null (the outer side of a join).

@@ -20,7 +20,8 @@ enum Index {
     /// At the key's code.
     Array(Vec<u32>),
     /// In slots of (upper half of the hash, row), at the hash of the code; `codes` are of the rows.
-    Hash { slots: Vec<u64>, codes: Vec<u64> },
+    /// `present`: a bit for every possible code, where there are not too many; most misses end there.
+    Hash { slots: Vec<u64>, codes: Vec<u64>, present: Vec<u64> },
     /// At the id of the key in a group table.
     Groups { table: Box<Groups>, heads: Vec<u32> },
 }
@@ -47,6 +48,12 @@ pub struct ProbeScratch {
 }
 
 const NO_ENTRY: u64 = u64::MAX;
+
+/// An array may always have this many entries (1 MiB), and 4 a row beyond.
+const ARRAY_FREE: u64 = 1 << 18;
+
+/// Up to this many possible codes a row, a bit each (as much memory as the hash table) says which exist.
+const PRESENT_BITS: u64 = 256;
 
 simd! {
     fn code_ints(v: &[i64], min: i64, span: u64, times: u64, codes: &mut [u64], miss: &mut [u8]) {
@@ -117,7 +124,7 @@ impl JoinTable {
         self.next.capacity() * 4
             + match &self.index {
                 Index::Array(heads) => heads.capacity() * 4,
-                Index::Hash { slots, codes } => (slots.capacity() + codes.capacity()) * 8,
+                Index::Hash { slots, codes, present } => (slots.capacity() + codes.capacity() + present.capacity()) * 8,
                 Index::Groups { table, heads } => table.size() + heads.capacity() * 4,
             }
     }
@@ -197,7 +204,7 @@ impl JoinTable {
         let codes = scratch.codes;
         let product = self.product();
         let mut chains = Chains::new(rows);
-        if product <= (rows as u64 * 4).max(1 << 16) {
+        if product <= (rows as u64 * 4).max(ARRAY_FREE) {
             let mut heads = vec![0u32; product as usize];
             for i in (0..rows).rev().filter(|i| live.is_none_or(|l| l[*i] != 0)) {
                 chains.push(&mut heads[codes[i] as usize], i);
@@ -226,7 +233,13 @@ impl JoinTable {
                     at = (at + 1) & mask;
                 }
             }
-            self.index = Index::Hash { slots, codes };
+            let mut present = vec![];
+            if product <= (rows as u64).saturating_mul(PRESENT_BITS) {
+                present.resize((product as usize).div_ceil(64), 0u64);
+                let live = codes.iter().enumerate().filter(|(i, _)| live.is_none_or(|l| l[*i] != 0));
+                live.for_each(|(_, c)| present[*c as usize / 64] |= 1 << (c % 64));
+            }
+            self.index = Index::Hash { slots, codes, present };
         }
         self.next = chains.finish();
         Ok(())
@@ -312,8 +325,24 @@ impl JoinTable {
             }
             return Ok(());
         }
+        if let (Index::Array(by_code), [Coder::Int { min, span }], [key]) = (&self.index, self.coders.as_slice(), keys) {
+            if *span == by_code.len() as u64 && *span > 0 && !key.constant {
+                heads.resize(n, 0);
+                match &key.values {
+                    Values::I64(v) => array_i64(&v[..n], *min, by_code, heads),
+                    Values::I32(v) => array_i32(&v[..n], *min, by_code, heads),
+                    _ => heads.clear(),
+                }
+                if heads.len() == n {
+                    if let Some(valid) = &key.valid {
+                        heads.iter_mut().zip(valid.iter()).for_each(|(h, v)| *h *= u32::from(*v));
+                    }
+                    return Ok(());
+                }
+            }
+        }
         self.encode(keys, n, scratch)?;
-        let (codes, miss) = (&scratch.codes, &scratch.miss);
+        let (codes, miss) = (&scratch.codes, &mut scratch.miss);
         match &self.index {
             Index::Array(by_code) if by_code.is_empty() => heads.resize(n, 0),
             Index::Array(by_code) => {
@@ -323,7 +352,15 @@ impl JoinTable {
                     by_code[*c as usize * hit as usize] * hit
                 }));
             }
-            Index::Hash { slots, codes: build } => probe_hash(slots, build, codes, miss, heads),
+            Index::Hash { slots, codes: build, present } => {
+                if !present.is_empty() {
+                    for (c, m) in codes.iter().zip(miss.iter_mut()) {
+                        let at = if *m == 0 { *c } else { 0 };
+                        *m |= 1 - (present[at as usize / 64] >> (at % 64) & 1) as u8;
+                    }
+                }
+                probe_hash(slots, build, codes, miss, heads);
+            }
             Index::Groups { .. } => {}
         }
         Ok(())
@@ -336,30 +373,66 @@ impl JoinTable {
     }
 }
 
+simd! {
+    fn array_i64(v: &[i64], min: i64, by_code: &[u32], heads: &mut [u32]) {
+        let span = by_code.len() as u64;
+        for (h, v) in heads.iter_mut().zip(v) {
+            let d = v.wrapping_sub(min) as u64;
+            let hit = d < span;
+            // SAFETY: the index is below `span`, which is the length, or 0 of an array that is not empty.
+            let head = unsafe { *by_code.get_unchecked(if hit { d as usize } else { 0 }) };
+            *h = if hit { head } else { 0 };
+        }
+    }
+}
+simd! {
+    fn array_i32(v: &[i32], min: i64, by_code: &[u32], heads: &mut [u32]) {
+        let span = by_code.len() as u64;
+        for (h, v) in heads.iter_mut().zip(v) {
+            let d = i64::from(*v).wrapping_sub(min) as u64;
+            let hit = d < span;
+            // SAFETY: as in `array_i64`.
+            let head = unsafe { *by_code.get_unchecked(if hit { d as usize } else { 0 }) };
+            *h = if hit { head } else { 0 };
+        }
+    }
+}
+
 fn probe_hash(slots: &[u64], build: &[u64], codes: &[u64], miss: &[u8], heads: &mut Vec<u32>) {
     let mask = slots.len() - 1;
-    let hashes: Vec<u64> = codes.iter().map(|c| hash::word(*c)).collect();
-    for (i, code) in codes.iter().enumerate() {
-        if let Some(ahead) = hashes.get(i + 16) {
+    heads.resize(codes.len(), 0);
+    // Only rows that may hit are hashed; the selection has no branch to predict.
+    let mut rows = vec![0u32; codes.len() + 1];
+    let mut hits = 0;
+    for (i, m) in miss.iter().enumerate() {
+        rows[hits] = i as u32;
+        hits += usize::from(*m == 0);
+    }
+    let rows = &rows[..hits];
+    let hashes: Vec<u64> = rows.iter().map(|r| hash::word(codes[*r as usize])).collect();
+    for (k, row) in rows.iter().enumerate() {
+        if let Some(ahead) = hashes.get(k + 16) {
             crate::group::prefetch(&slots[*ahead as usize & mask]);
         }
-        let mut head = 0;
-        if miss[i] == 0 {
-            let h = hashes[i];
-            let mut at = h as usize & mask;
-            loop {
-                let slot = slots[at];
-                if slot as u32 == 0 {
-                    break;
-                }
-                if (slot ^ h) >> 32 == 0 && build[slot as u32 as usize - 1] == *code {
-                    head = slot as u32;
-                    break;
-                }
-                at = (at + 1) & mask;
+        if let Some(ahead) = hashes.get(k + 8) {
+            let head = slots[*ahead as usize & mask] as u32 as usize;
+            if let Some(code) = build.get(head.wrapping_sub(1)) {
+                crate::group::prefetch(code);
             }
         }
-        heads.push(head);
+        let (h, code) = (hashes[k], codes[*row as usize]);
+        let mut at = h as usize & mask;
+        loop {
+            let slot = slots[at];
+            if slot as u32 == 0 {
+                break;
+            }
+            if (slot ^ h) >> 32 == 0 && build[slot as u32 as usize - 1] == code {
+                heads[*row as usize] = slot as u32;
+                break;
+            }
+            at = (at + 1) & mask;
+        }
     }
 }
 
