@@ -27,6 +27,7 @@ pub mod join;
 pub mod program;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod text;
 pub mod value;
 pub mod vector;
 

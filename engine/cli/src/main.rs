@@ -7,19 +7,18 @@ mod args;
 mod bench;
 mod devices;
 mod generate;
+mod memory;
 mod sql;
 
 use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What a command says when it fails.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let args = Args::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(args.common.threads()).enable_all().build() {
         Ok(r) => r,

@@ -9,11 +9,12 @@ use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Operator, Volatility};
 use datafusion::physical_expr::expressions::{
-    BinaryExpr, CaseExpr, CastExpr, Column, IsNotNullExpr, IsNullExpr, Literal, NegativeExpr, NotExpr,
+    BinaryExpr, CaseExpr, CastExpr, Column, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NegativeExpr, NotExpr,
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use millstream_kernels::Value;
 use millstream_kernels::program::{ArithOp, BoolOp, CompareOp, Instr, Reg, Type};
+use millstream_kernels::text::Pattern;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -96,6 +97,9 @@ impl Lowering {
         if let Some(c) = expr.downcast_ref::<CaseExpr>() {
             return self.case(c, columns, schema, ty);
         }
+        if let Some(l) = expr.downcast_ref::<LikeExpr>() {
+            return self.like(l, columns, schema, ty);
+        }
         if let Some(n) = expr.downcast_ref::<NegativeExpr>() {
             if matches!(physical(ty), Type::Decimal) {
                 let zero = self.constant(ConstantSource::Literal(Value::Int(0)), ty, "0")?;
@@ -104,6 +108,15 @@ impl Lowering {
             }
         }
         Ok(None)
+    }
+
+    fn like(&mut self, l: &LikeExpr, columns: &[Reg], schema: &Schema, ty: &DataType) -> Result<Option<Reg>> {
+        let literal = l.pattern().downcast_ref::<Literal>().and_then(|p| p.value().try_as_str().flatten());
+        let text = physical(&l.expr().data_type(schema)?) == Type::Str;
+        let Some(pattern) = literal.filter(|p| text && !l.case_insensitive() && Pattern::parse(p).is_some()) else { return Ok(None) };
+        let (pattern, negated) = (pattern.to_string(), l.negated());
+        let a = self.lower(l.expr(), columns, schema)?;
+        self.emit(ty, |out| Instr::Like { a, pattern: pattern.clone(), negated, out }).map(Some)
     }
 
     fn binary(&mut self, b: &BinaryExpr, columns: &[Reg], schema: &Schema, ty: &DataType) -> Result<Option<Reg>> {
@@ -311,7 +324,7 @@ impl Lowering {
                 || e.is::<NotExpr>()
                 || e.is::<IsNullExpr>()
                 || e.is::<IsNotNullExpr>()
-                || e.is::<datafusion::physical_expr::expressions::LikeExpr>()
+                || e.is::<LikeExpr>()
                 || e.is::<datafusion::physical_expr::expressions::InListExpr>()
                 || e.is::<CaseExpr>()
                 || e.downcast_ref::<CastExpr>().is_some_and(|c| is_safe_cast(c, schema))

@@ -169,6 +169,8 @@ pub enum Instr {
     Select { cond: Reg, a: Reg, b: Reg, out: Reg },
     /// Change of physical type. `Decimal` to `F64` divides by `10^scale`.
     Cast { a: Reg, to: Type, scale: i8, out: Reg },
+    /// `a LIKE pattern` (or NOT LIKE), a pattern of literal parts and `%`; null of a null.
+    Like { a: Reg, pattern: String, negated: bool, out: Reg },
     /// A host function over the live rows (entry `call` of the program's calls): what no kernel covers.
     Call { call: u16, inputs: Vec<Reg>, out: Reg },
     /// Keep the rows whose condition is true.
@@ -185,7 +187,7 @@ impl Instr {
         match self {
             Instr::Const { .. } => vec![],
             Instr::Compare { a, b, .. } | Instr::Arith { a, b, .. } | Instr::Bool { a, b, .. } => vec![*a, *b],
-            Instr::Not { a, .. } | Instr::IsNull { a, .. } | Instr::Cast { a, .. } => vec![*a],
+            Instr::Not { a, .. } | Instr::IsNull { a, .. } | Instr::Cast { a, .. } | Instr::Like { a, .. } => vec![*a],
             Instr::Select { cond, a, b, .. } => vec![*cond, *a, *b],
             Instr::Call { inputs, .. } => inputs.clone(),
             Instr::Filter { cond } => vec![*cond],
@@ -208,7 +210,9 @@ impl Instr {
             Instr::Compare { a, b, out, .. } | Instr::Arith { a, b, out, .. } | Instr::Bool { a, b, out, .. } => {
                 [a, b, out].into_iter().for_each(f);
             }
-            Instr::Not { a, out } | Instr::IsNull { a, out, .. } | Instr::Cast { a, out, .. } => [a, out].into_iter().for_each(f),
+            Instr::Not { a, out } | Instr::IsNull { a, out, .. } | Instr::Cast { a, out, .. } | Instr::Like { a, out, .. } => {
+                [a, out].into_iter().for_each(f)
+            }
             Instr::Select { cond, a, b, out } => [cond, a, b, out].into_iter().for_each(f),
             Instr::Call { inputs, out, .. } => inputs.iter_mut().chain([out]).for_each(f),
             Instr::Filter { cond } => f(cond),
@@ -234,6 +238,7 @@ impl Instr {
             | Instr::IsNull { out, .. }
             | Instr::Select { out, .. }
             | Instr::Cast { out, .. }
+            | Instr::Like { out, .. }
             | Instr::Call { out, .. }
             | Instr::Gather { out, .. } => Some(*out),
             Instr::Probe(p) => Some(p.rows),

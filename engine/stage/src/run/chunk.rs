@@ -12,7 +12,7 @@ use datafusion::logical_expr::ColumnarValue;
 use millstream_kernels::filter::{Selection, select};
 use millstream_kernels::join::ProbeScratch;
 use millstream_kernels::program::{Instr, Reg};
-use millstream_kernels::{Buf, Strings, Values, Vector, arith, boolean, cast, compare, gather};
+use millstream_kernels::{Buf, Strings, Values, Vector, arith, boolean, cast, compare, gather, text};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -239,6 +239,7 @@ impl Chunks {
             Instr::IsNull { a, negated, .. } => boolean::is_null(regs.get(*a)?, *negated, n),
             Instr::Select { cond, a, b, .. } => boolean::select(regs.get(*cond)?, regs.get(*a)?, regs.get(*b)?, n)?,
             Instr::Cast { a, to, scale, .. } => cast::cast(regs.get(*a)?, *to, *scale)?,
+            Instr::Like { a, pattern, negated, .. } => text::like(regs.get(*a)?, pattern, *negated, n)?,
             Instr::Call { call, inputs, .. } => self.call(*call, inputs, regs)?,
             Instr::Gather { table, column, rows, .. } => {
                 let built = &self.bound.tables[*table as usize];

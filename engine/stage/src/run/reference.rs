@@ -14,7 +14,7 @@ use millstream_kernels::group::KeyType;
 use millstream_kernels::group::reference::{Reference, aggregate};
 use millstream_kernels::join::reference::matches;
 use millstream_kernels::program::{AggregateOp, Instr, JoinKind, Probe, Reg, Type};
-use millstream_kernels::{Value, Vector, arith, boolean, cast, compare, gather};
+use millstream_kernels::{Value, Vector, arith, boolean, cast, compare, gather, text};
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -172,6 +172,10 @@ impl RowProgram {
             Instr::Not { a, .. } => of(truth(get(a)).map(|b| !b)),
             Instr::IsNull { a, negated, .. } => Value::Bool(get(a).is_null() != *negated),
             Instr::Select { cond, a, b, .. } => boolean::reference::select(truth(get(cond)), get(a), get(b)),
+            Instr::Like { a, pattern, negated, .. } => match get(a) {
+                Value::Str(s) => Value::Bool(text::reference::like(s, pattern) != *negated),
+                _ => Value::Null,
+            },
             Instr::Cast { a, to, scale, .. } => cast::reference(get(a), *to, *scale),
             Instr::Gather { table, column, rows, .. } => match get(rows) {
                 Value::Int(b) => self.bound.tables[*table as usize].columns[*column as usize].value(*b as usize)?,
