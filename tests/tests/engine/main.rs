@@ -5,4 +5,5 @@ mod corpus;
 mod foreign;
 mod matrix;
 mod tpch;
+mod wire;
 mod world;
