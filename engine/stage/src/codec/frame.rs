@@ -10,9 +10,6 @@ const MAGIC: &[u8; 4] = b"MSTG";
 /// the encoding of instructions included.
 pub(super) const VERSION: u16 = 1;
 
-/// Bytes before the sections.
-pub(super) const HEADER: usize = MAGIC.len() + 2 + 8;
-
 /// The frame around `sections`.
 pub(super) fn seal(sections: &[Vec<u8>]) -> Vec<u8> {
     let mut body = vec![];
