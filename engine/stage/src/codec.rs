@@ -20,7 +20,7 @@ mod tests;
 
 use crate::check::check;
 use crate::exec::StageExec;
-use crate::subquery::{attach, detach, named};
+use crate::subquery::{attach, detach, name, named};
 use crate::{Error, ErrorKind, Result};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::Result as DfResult;
@@ -35,6 +35,7 @@ use datafusion_proto::physical_plan::{
     AsExecutionPlan, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf::PhysicalPlanNode;
+use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
 use message::{Message, Parts};
 use std::any::Any;
 use std::collections::HashMap;
@@ -164,10 +165,22 @@ fn corrupt(what: impl std::fmt::Display) -> Error {
 
 fn with_subqueries(over: &Schema, subqueries: &[Arc<dyn PhysicalExpr>]) -> Result<SchemaRef> {
     let mut fields = over.fields().to_vec();
-    for s in subqueries {
-        fields.push(s.return_field(over)?);
+    for (i, s) in subqueries.iter().enumerate() {
+        fields.push(Arc::new(s.return_field(over)?.as_ref().clone().with_name(name(i))));
     }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Whether this is an empty node, or a projection of one. No other is handed on: DataFusion panics on
+/// some that it was built without.
+fn is_ours(node: &PhysicalPlanNode) -> bool {
+    match &node.physical_plan_type {
+        Some(PhysicalPlanType::Empty(_)) => true,
+        Some(PhysicalPlanType::Projection(p)) => {
+            p.input.as_deref().is_some_and(|i| matches!(i.physical_plan_type, Some(PhysicalPlanType::Empty(_))))
+        }
+        _ => false,
+    }
 }
 
 /// Schemas and expressions as plan nodes: DataFusion's protobuf, with its checks.
@@ -207,6 +220,9 @@ impl Wire<'_> {
 
     fn read(&self, bytes: &[u8], ctx: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
         let node = PhysicalPlanNode::try_decode(bytes).map_err(corrupt)?;
+        if !is_ours(&node) {
+            return Err(corrupt("a node that no stage writes"));
+        }
         Ok(self.converter.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(ctx, self.codec))?)
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn node(program: &Program) -> Option<Arc<dyn ExecutionPlan>> {
     if found.is_empty() {
         return None;
     }
-    let named = found.into_iter().enumerate().map(|(i, expr)| ProjectionExpr { expr, alias: format!("subquery {i}") });
+    let named = found.into_iter().enumerate().map(|(i, expr)| ProjectionExpr { expr, alias: name(i) });
     let row = Arc::new(PlaceholderRowExec::new(Arc::new(Schema::empty())));
     // Typing a subquery cannot fail; if it did, the stage would run and refuse to serialise.
     ProjectionExec::try_new(named, row).ok().map(|p| Arc::new(p) as _)
@@ -51,13 +51,18 @@ pub(crate) fn named(node: Option<&Arc<dyn ExecutionPlan>>) -> Result<Vec<Expr>> 
     Ok(p.expr().iter().map(|e| Arc::clone(&e.expr)).collect())
 }
 
+/// The name of the `i`-th subquery, as a column.
+pub(crate) fn name(i: usize) -> String {
+    format!("subquery {i}")
+}
+
 /// `expr` with column `first + i` for the `i`-th of `subqueries`.
 ///
 /// # Errors
 /// What rewriting the expression raises.
 pub(crate) fn detach(expr: &Expr, subqueries: &[Expr], first: usize) -> Result<Expr> {
     let detached = Arc::clone(expr).transform_up(|e| match subqueries.iter().position(|s| s.as_ref() == e.as_ref()) {
-        Some(i) => Ok(Transformed::yes(Arc::new(Column::new(&format!("subquery {i}"), first + i)) as _)),
+        Some(i) => Ok(Transformed::yes(Arc::new(Column::new(&name(i), first + i)) as _)),
         None => Ok(Transformed::no(e)),
     })?;
     Ok(detached.data)
