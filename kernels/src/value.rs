@@ -12,10 +12,22 @@ pub enum Value {
     Bool(bool),
     /// Every integer, date, timestamp and decimal.
     Int(i128),
-    /// 64-bit float.
-    F64(f64),
+    /// 64-bit float; written as its bits, so that NaN, infinity and every digit come back.
+    F64(#[serde(with = "bits")] f64),
     /// String.
     Str(String),
+}
+
+mod bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(v: &f64, to: S) -> Result<S::Ok, S::Error> {
+        v.to_bits().serialize(to)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<f64, D::Error> {
+        u64::deserialize(from).map(f64::from_bits)
+    }
 }
 
 /// The canonical form of a float for equality and hashing: -0 becomes +0, every NaN the same NaN.

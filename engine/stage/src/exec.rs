@@ -1,12 +1,14 @@
 //! `StageExec`: a stage as a node of DataFusion's physical plan.
 //!
-//! Children are the input and the build sides (each a `StageExec` with a build sink). The node holds no
-//! state between runs; a parent stage takes its child's rows in process, without a stream hop.
+//! Children are the input, the build sides (each a `StageExec` with a build sink) and, where the program
+//! waits for scalar subqueries, the node that names them (`subquery.rs`). The node holds no state between
+//! runs; a parent stage takes its child's rows in process, without a stream hop.
 
 use crate::context::{Cancel, EpochContext};
 use crate::convert::to_batch;
 use crate::program::{Placement, Program, Scope, Sink, SortKey};
 use crate::run::{Built, Output, run_stage};
+use crate::subquery;
 use crate::{Error, Result};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -44,6 +46,7 @@ pub struct StageExec {
     placement: Placement,
     input: Arc<dyn ExecutionPlan>,
     builds: Vec<Arc<dyn ExecutionPlan>>,
+    subqueries: Option<Arc<dyn ExecutionPlan>>,
     filters: Vec<RuntimeFilter>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
@@ -63,12 +66,20 @@ impl StageExec {
     ) -> Self {
         let properties = Arc::new(properties(&sink, &schema));
         let metrics = ExecutionPlanMetricsSet::new();
-        Self { id: id.into(), program, sink, scope: Scope::Whole, placement, input, builds, filters: vec![], schema, properties, metrics }
+        let subqueries = subquery::node(&program);
+        let (id, scope, filters) = (id.into(), Scope::Whole, vec![]);
+        Self { id, program, sink, scope, placement, input, builds, subqueries, filters, schema, properties, metrics }
     }
 
     /// With filters to complete when the build sides are there.
     pub fn with_filters(mut self, filters: Vec<RuntimeFilter>) -> Self {
         self.filters = filters;
+        self
+    }
+
+    /// Over another part of the input.
+    pub fn with_scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
         self
     }
 
@@ -111,6 +122,11 @@ impl StageExec {
     /// The build sides.
     pub fn builds(&self) -> &[Arc<dyn ExecutionPlan>] {
         &self.builds
+    }
+
+    /// The node that names the scalar subqueries the program waits for, if there are any.
+    pub fn subqueries(&self) -> Option<&Arc<dyn ExecutionPlan>> {
+        self.subqueries.as_ref()
     }
 
     /// Filters completed at run time.
@@ -211,7 +227,8 @@ fn key_ranges(f: &RuntimeFilter, built: &Built, types: Vec<arrow::datatypes::Dat
 fn properties(sink: &Sink, schema: &SchemaRef) -> PlanProperties {
     let mut eq = EquivalenceProperties::new(Arc::clone(schema));
     if let Sink::Sort { order, visible, .. } = sink {
-        let known = order.iter().take_while(|k| k.column < *visible);
+        // A stage that is still to be checked may declare fewer columns than it lets out.
+        let known = order.iter().take_while(|k| k.column < (*visible).min(schema.fields().len()));
         let exprs: Vec<PhysicalSortExpr> = known.map(|k| sort_expr(k, schema)).collect();
         eq.add_orderings(LexOrdering::new(exprs));
     }
@@ -287,16 +304,24 @@ impl ExecutionPlan for StageExec {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        std::iter::once(&self.input).chain(&self.builds).collect()
+        std::iter::once(&self.input).chain(&self.builds).chain(&self.subqueries).collect()
     }
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        if children.len() != 1 + self.builds.len() {
-            return Err(Error::bug("a stage has one input and its build sides as children").into());
+        if children.len() != self.children().len() {
+            return Err(Error::bug("a stage has its input, its build sides and its subqueries as children").into());
         }
-        let builds = children.split_off(1);
-        let input = children.remove(0);
-        Ok(Arc::new(Self { input, builds, metrics: ExecutionPlanMetricsSet::new(), ..self.as_ref().clone() }))
+        let mut new = self.as_ref().clone();
+        if let Some(old) = &self.subqueries {
+            new.subqueries = children.pop();
+            if let Some(subqueries) = new.subqueries.as_ref().filter(|s| !Arc::ptr_eq(s, old)) {
+                new.program = Arc::new(subquery::rebind(&self.program, old, subqueries)?);
+            }
+        }
+        new.builds = children.split_off(1);
+        new.input = children.remove(0);
+        new.metrics = ExecutionPlanMetricsSet::new();
+        Ok(Arc::new(new))
     }
 
     fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>) -> DfResult<TreeNodeRecursion> {

@@ -7,12 +7,15 @@
 //! scan      the stage's own Parquet scan: fetch on tokio, decode on the pool
 //! run       one chunk: cpu, reference, gpu; sinks; the driver that feeds them
 //! exec      StageExec, the node in DataFusion's plan
+//! subquery  the scalar subqueries a program waits for, as a child of its stage
+//! check     whether a stage from outside holds together
 //! codec     one message a stage
 //! ```
 //!
 //! Invariants: a stage node holds no state between runs; narrow types never reach a stock operator;
 //! this crate never chooses a device, it is told.
 
+pub mod check;
 pub mod codec;
 pub mod context;
 pub mod convert;
@@ -22,7 +25,9 @@ pub mod lower;
 pub mod program;
 pub mod run;
 pub mod scan;
+mod subquery;
 
+pub use codec::StageCodec;
 pub use context::{Cancel, EpochContext, Pool, Settings};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::StageExec;

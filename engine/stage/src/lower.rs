@@ -65,7 +65,8 @@ impl Lowering {
             return self.literal(l.value(), &ty, expr);
         }
         if is_late(expr) {
-            return self.constant(ConstantSource::Late(Arc::clone(expr)), &ty, &format!("late {expr}"));
+            // In Debug text, as for calls: two scalar subqueries read alike in Display.
+            return self.constant(ConstantSource::Late(Arc::clone(expr)), &ty, &format!("late {expr:?}"));
         }
         let lowered = self.kernel(expr, columns, schema, &ty)?;
         match lowered {
@@ -274,7 +275,7 @@ impl Lowering {
         })?;
         let types: Vec<DataType> = inputs.iter().map(|r| self.program.data_type(*r).clone()).collect();
         let per_entry = inputs.len() == 1 && physical(&types[0]) == Type::Str && !is_volatile(expr);
-        let key = format!("call {} {inputs:?}", rewritten.data);
+        let key = format!("call {:?} {inputs:?}", rewritten.data);
         if let (Some(r), false) = (self.known.get(&key), is_volatile(expr)) {
             return Ok(*r);
         }

@@ -157,7 +157,7 @@ pub fn key_type(t: &DataType) -> KeyType {
 }
 
 /// An aggregate of a group sink, as SQL names it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AggregateCall {
     /// What to compute; `avg` is a sum and a count, divided at the end.
     pub function: AggregateFunction,
@@ -165,8 +165,13 @@ pub struct AggregateCall {
     pub arg: Option<Reg>,
     /// Only rows where this register is true.
     pub filter: Option<Reg>,
-    /// The logical type of its result.
+    /// The logical type of its result. Arrow types have an encoding of their own: the codec sends it beside.
+    #[serde(skip, default = "untyped")]
     pub returns: DataType,
+}
+
+fn untyped() -> DataType {
+    DataType::Null
 }
 
 /// The functions a group sink knows.
@@ -224,7 +229,7 @@ pub struct SortKey {
 }
 
 /// Where a stage ends.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Sink {
     /// Batches of these registers.
     Collect { columns: Vec<Reg> },

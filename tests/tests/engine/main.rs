@@ -6,4 +6,5 @@ mod decode;
 mod foreign;
 mod matrix;
 mod tpch;
+mod wire;
 mod world;

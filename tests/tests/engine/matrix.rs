@@ -1,5 +1,8 @@
-//! Q1, Q6 and a join query as {reference, cpu} x {one epoch, ten epochs with carried state}.
+//! Two scans and two joins as {devices} x {one epoch, ten epochs with carried state} x {in process, sent}.
+//!
+//! Sent: the plan is encoded, decoded without the session that planned it, and runs in another one.
 
+use crate::wire::{elsewhere, sent};
 use crate::world::{SCALE, session, suite_tpch};
 use arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
@@ -10,9 +13,15 @@ use millstream_benches::{answer, verify};
 use millstream_stage::EpochContext;
 use std::sync::Arc;
 
-async fn run(id: &str, device: Preference, epochs: usize) -> Vec<RecordBatch> {
-    let session = session(true, device).await;
-    let plan = session.sql(suite_tpch().query(id).unwrap().sql).await.unwrap().plan().await.unwrap();
+const DEVICES: [Preference; 2] = [Preference::Reference, Preference::Cpu];
+const EPOCHS: [usize; 2] = [1, 10];
+
+async fn run(id: &str, device: Preference, epochs: usize, over_the_wire: bool) -> Vec<RecordBatch> {
+    let mut session = session(true, device).await;
+    let mut plan = session.sql(suite_tpch().query(id).unwrap().sql).await.unwrap().plan().await.unwrap();
+    if over_the_wire {
+        (plan, session) = (sent(plan), elsewhere());
+    }
     let mut epoch = Arc::new(EpochContext::first(epochs));
     loop {
         // Stock nodes are reset for every epoch; stages hold no state.
@@ -31,10 +40,13 @@ async fn run(id: &str, device: Preference, epochs: usize) -> Vec<RecordBatch> {
 async fn check(id: &str) {
     let q = suite_tpch().query(id).unwrap();
     let expected = answer(suite_tpch(), SCALE, q).unwrap().unwrap();
-    for device in [Preference::Reference, Preference::Cpu] {
-        for epochs in [1, 10] {
-            let rows = run(id, device, epochs).await;
-            verify(q, &expected, &rows).unwrap_or_else(|m| panic!("{id} on {device:?} in {epochs} epochs: {m}"));
+    for device in DEVICES {
+        for epochs in EPOCHS {
+            for over_the_wire in [false, true] {
+                let rows = run(id, device, epochs, over_the_wire).await;
+                verify(q, &expected, &rows)
+                    .unwrap_or_else(|m| panic!("{id} on {device:?} in {epochs} epochs, over the wire: {over_the_wire}: {m}"));
+            }
         }
     }
 }
@@ -47,6 +59,11 @@ async fn q1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn q6() {
     check("q6").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn q12_a_join() {
+    check("q12").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
