@@ -3,6 +3,7 @@
 mod bad_input;
 mod corpus;
 mod foreign;
+mod gpu;
 mod matrix;
 mod tpch;
 mod world;

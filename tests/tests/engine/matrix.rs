@@ -1,6 +1,6 @@
-//! Q1, Q6 and a join query as {reference, cpu} x {one epoch, ten epochs with carried state}.
+//! Q1, Q6 and a join query as {reference, cpu, gpu} x {one epoch, ten epochs with carried state}.
 
-use crate::world::{SCALE, session, suite_tpch};
+use crate::world::{SCALE, has_gpu, session, suite_tpch};
 use arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
@@ -31,7 +31,10 @@ async fn run(id: &str, device: Preference, epochs: usize) -> Vec<RecordBatch> {
 async fn check(id: &str) {
     let q = suite_tpch().query(id).unwrap();
     let expected = answer(suite_tpch(), SCALE, q).unwrap().unwrap();
-    for device in [Preference::Reference, Preference::Cpu] {
+    for device in [Preference::Reference, Preference::Cpu, Preference::Gpu] {
+        if device == Preference::Gpu && !has_gpu(id) {
+            continue;
+        }
         for epochs in [1, 10] {
             let rows = run(id, device, epochs).await;
             verify(q, &expected, &rows).unwrap_or_else(|m| panic!("{id} on {device:?} in {epochs} epochs: {m}"));
