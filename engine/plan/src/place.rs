@@ -40,7 +40,7 @@ impl Place {
             Preference::Cpu => Placement::cpu("asked for"),
             Preference::Reference => Placement { device: Device::Reference, reason: "asked for".into() },
             Preference::Gpu => match millstream_stage::run::gpu::covers(stage) {
-                Ok(()) => Placement { device: Device::Gpu, reason: "asked for".into() },
+                Ok(how) => Placement { device: Device::Gpu, reason: format!("asked for; {how}") },
                 Err(why) => Placement::cpu(format!("gpu asked for, but {why}")),
             },
         }

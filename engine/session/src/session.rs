@@ -6,6 +6,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
+use millstream_kernels::gpu::CapabilityClass;
 use millstream_plan::{Preference, Rules};
 use millstream_stage::{Pool, Settings};
 use std::path::Path;
@@ -64,7 +65,7 @@ impl Session {
     /// As [`Session::new`].
     pub fn with_options(options: Options) -> Result<Self> {
         let pool = Pool::new(options.threads)?;
-        let settings = Settings { pool, checked: true, force: None };
+        let settings = Settings { pool, checked: true, gpu: CapabilityClass::All };
         let mut config =
             SessionConfig::new().with_target_partitions(options.threads).with_information_schema(true).with_extension(Arc::new(settings));
         config.options_mut().execution.parquet.pushdown_filters = !options.stages;

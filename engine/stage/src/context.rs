@@ -1,9 +1,9 @@
 //! What a run is given from outside: settings, the pool, the cancel token, the epoch.
 
-use crate::program::Device;
 use crate::run::Carried;
 use crate::{Error, Result};
 use datafusion::execution::TaskContext;
+use millstream_kernels::gpu::CapabilityClass;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -59,8 +59,8 @@ pub struct Settings {
     pub pool: Pool,
     /// Integer overflow is an error (Millstream) or wraps (a host's DataFusion).
     pub checked: bool,
-    /// Runs every stage on this device where it can, for tests and `--device`.
-    pub force: Option<Device>,
+    /// How much of a GPU's abilities stages may use.
+    pub gpu: CapabilityClass,
 }
 
 impl Settings {
@@ -77,7 +77,7 @@ impl Settings {
             return Ok(Arc::clone(settings));
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let settings = Arc::new(Settings { pool: Pool::new(threads)?, checked: false, force: None });
+        let settings = Arc::new(Settings { pool: Pool::new(threads)?, checked: false, gpu: CapabilityClass::All });
         Ok(Arc::clone(DEFAULT.get_or_init(|| settings)))
     }
 }
@@ -98,6 +98,11 @@ impl Cancel {
     /// `Closed` after [`Cancel::cancel`].
     pub fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(Error::cancelled()) } else { Ok(()) }
+    }
+
+    /// What is true after [`Cancel::cancel`], for kernels that wait for a device.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
     }
 
     /// Cancels when dropped.

@@ -360,6 +360,29 @@ impl State {
         self.update(to, groups, Some(&column), None)
     }
 
+    /// Adds results computed elsewhere: `results[i]` is of rows that belong to group `ids[i]` of
+    /// `groups`; none where no value counted. Integers only.
+    ///
+    /// # Errors
+    /// As [`State::update`].
+    pub fn absorb(&mut self, ids: &[u32], groups: usize, results: &[Option<i128>]) -> Result<()> {
+        if let Accumulators::Count(counts) = &mut self.values {
+            counts.resize(groups, 0);
+            for (g, n) in ids.iter().zip(results) {
+                counts[*g as usize] += i64::try_from(n.unwrap_or(0)).map_err(Error::bug)?;
+            }
+            return Ok(());
+        }
+        let narrow: Option<Vec<i64>> = results.iter().map(|v| i64::try_from(v.unwrap_or(0)).ok()).collect();
+        let values = match narrow {
+            Some(v) => Values::I64(v.into()),
+            None => Values::I128(results.iter().map(|v| v.unwrap_or(0)).collect::<Vec<_>>().into()),
+        };
+        let valid: Vec<u8> = results.iter().map(|v| u8::from(v.is_some())).collect();
+        let valid = valid.contains(&0).then(|| valid.into());
+        self.update(ids, groups, Some(&Vector::with_valid(values, valid)), None)
+    }
+
     /// The result of each group of `ids`, sums at full width.
     fn finish_raw(&self, ids: &[u32]) -> Result<Vector> {
         let at = |g: &u32| *g as usize;

@@ -4,6 +4,7 @@ mod bad_input;
 mod corpus;
 mod decode;
 mod foreign;
+mod gpu;
 mod matrix;
 mod tpch;
 mod wire;

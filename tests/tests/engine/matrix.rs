@@ -3,7 +3,7 @@
 //! Sent: the plan is encoded, decoded without the session that planned it, and runs in another one.
 
 use crate::wire::{elsewhere, sent};
-use crate::world::{SCALE, session, suite_tpch};
+use crate::world::{SCALE, has_gpu, session, suite_tpch};
 use arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
@@ -13,7 +13,7 @@ use millstream_benches::{answer, verify};
 use millstream_stage::EpochContext;
 use std::sync::Arc;
 
-const DEVICES: [Preference; 2] = [Preference::Reference, Preference::Cpu];
+const DEVICES: [Preference; 3] = [Preference::Reference, Preference::Cpu, Preference::Gpu];
 const EPOCHS: [usize; 2] = [1, 10];
 
 async fn run(id: &str, device: Preference, epochs: usize, over_the_wire: bool) -> Vec<RecordBatch> {
@@ -41,6 +41,9 @@ async fn check(id: &str) {
     let q = suite_tpch().query(id).unwrap();
     let expected = answer(suite_tpch(), SCALE, q).unwrap().unwrap();
     for device in DEVICES {
+        if device == Preference::Gpu && !has_gpu(id) {
+            continue;
+        }
         for epochs in EPOCHS {
             for over_the_wire in [false, true] {
                 let rows = run(id, device, epochs, over_the_wire).await;

@@ -3,8 +3,10 @@
 use millstream::{Options, Preference, Session};
 use millstream_benches::{Suite, suite};
 use millstream_datasets::tpch;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 pub const SCALE: f64 = 0.01;
@@ -31,4 +33,19 @@ pub async fn session(stages: bool, device: Preference) -> Session {
         session.register(t, &path.to_string_lossy()).await.expect("a table");
     }
     session
+}
+
+/// Whether there is a GPU adapter to run `test` on. A skip is printed, past the harness, with the count
+/// so far; under `MILLSTREAM_REQUIRE_GPU=1` it is a failure.
+pub fn has_gpu(test: &str) -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    if *FOUND.get_or_init(|| !millstream_kernels::gpu::adapters().expect("a list of adapters").is_empty()) {
+        return true;
+    }
+    let required = std::env::var("MILLSTREAM_REQUIRE_GPU").is_ok_and(|v| v == "1");
+    assert!(!required, "MILLSTREAM_REQUIRE_GPU=1 and there is no adapter");
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    writeln!(std::io::stderr(), "skipped for want of a GPU adapter: {test} ({count} so far)").expect("stderr");
+    false
 }

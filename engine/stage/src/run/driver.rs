@@ -1,6 +1,8 @@
 //! Feeds a stage: builds first, then morsels to workers, tails, and the sink's end.
 
 use super::chunk::{Chunks, Columns, RowSink};
+use super::gpu::{DeviceSink, DeviceWorker};
+use super::metrics::StageMetrics;
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink, build, join_blocks, sort};
 use super::{Bound, Built, Carried, split};
@@ -17,7 +19,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
+use datafusion::physical_plan::metrics::Time;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -40,37 +42,6 @@ pub enum Output {
     Table(Arc<Built>),
 }
 
-/// What is measured of a stage's run.
-#[derive(Clone, Debug)]
-pub struct StageMetrics {
-    /// Rows that entered.
-    pub input_rows: Count,
-    /// Rows that left.
-    pub output_rows: Count,
-    /// Time on the pool, all threads.
-    pub compute: Time,
-    /// Time waiting for bytes.
-    pub fetch: Time,
-    /// From start to end, builds included.
-    pub elapsed: Time,
-    /// Stages that were placed on the GPU and ran on the CPU after all.
-    pub fallbacks: Count,
-}
-
-impl StageMetrics {
-    /// Registered with a plan node's metrics.
-    pub fn new(set: &ExecutionPlanMetricsSet) -> Self {
-        Self {
-            input_rows: MetricBuilder::new(set).counter("input_rows", 0),
-            output_rows: MetricBuilder::new(set).output_rows(0),
-            compute: MetricBuilder::new(set).elapsed_compute(0),
-            fetch: MetricBuilder::new(set).subset_time("fetch_time", 0),
-            elapsed: MetricBuilder::new(set).subset_time("stage_time", 0),
-            fallbacks: MetricBuilder::new(set).counter("gpu_fallbacks", 0),
-        }
-    }
-}
-
 /// Where a collect sink's batches go while the stage runs.
 pub type BatchSender = mpsc::Sender<datafusion::error::Result<RecordBatch>>;
 
@@ -83,7 +54,7 @@ pub fn run_stage<'a>(
     out: Option<BatchSender>,
 ) -> BoxFuture<'a, Result<Output>> {
     async move {
-        let metrics = StageMetrics::new(stage.metric_set());
+        let metrics = StageMetrics::new(stage.metric_set(), stage.placement().device);
         let started = Instant::now();
         let run = Run { stage, ctx, epoch, cancel, out, metrics: metrics.clone() };
         let output = run.run().await;
@@ -114,6 +85,7 @@ pub(super) struct Worker {
 
 enum Engine {
     Chunks(Chunks),
+    Device(DeviceWorker),
     Rows(RowProgram),
 }
 
@@ -133,7 +105,7 @@ impl Worker {
             Morsel::Fetched(f) if matches!(self.engine, Engine::Chunks(_)) => self.row_group(f),
             morsel => {
                 let mut reader = std::mem::take(&mut self.reader);
-                morsel.blocks(inputs, &mut reader, |b| self.block(&b))?;
+                morsel.blocks(inputs, &mut reader, |b| self.block(b))?;
                 self.reader = reader;
                 Ok(())
             }
@@ -156,11 +128,13 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn block(&mut self, block: &Block) -> Result<()> {
+    fn block(&mut self, block: Block) -> Result<()> {
         self.metrics.input_rows.add(block.rows);
         match (&mut self.engine, &mut self.sink) {
-            (Engine::Chunks(c), sink) => c.block(block, sink.rows()?)?,
-            (Engine::Rows(p), WorkerSink::Reference(sink)) => p.block(block, sink)?,
+            (Engine::Chunks(c), sink) => c.block(&block, sink.rows()?)?,
+            (Engine::Device(d), WorkerSink::Group(sink)) => d.block(block, sink)?,
+            (Engine::Device(_), _) => return Err(Error::bug("the device has group sinks only")),
+            (Engine::Rows(p), WorkerSink::Reference(sink)) => p.block(&block, sink)?,
             (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
         }
         self.reserve()
@@ -181,7 +155,16 @@ impl Worker {
             (Engine::Chunks(c), sink) => c.tail(at, range, sink.rows()?),
             (Engine::Rows(p), WorkerSink::Reference(sink)) => p.tail(at, range, sink),
             (Engine::Rows(_), _) => Err(Error::bug("the reference has its own sink")),
+            (Engine::Device(_), _) => Err(Error::bug("a tail on the device")),
         }
+    }
+
+    /// Takes the groups that the device still has.
+    fn land(&mut self) -> Result<()> {
+        if let (Engine::Device(d), WorkerSink::Group(sink)) = (&mut self.engine, &mut self.sink) {
+            d.finish(sink)?;
+        }
+        self.reserve()
     }
 }
 
@@ -254,13 +237,17 @@ impl Run<'_> {
         let source = Arc::new(self.source().await?);
         let reservation = MemoryConsumer::new(format!("{} {}", self.stage.id(), self.stage.sink().name())).register(self.ctx.memory_pool());
 
-        let device = settings.force.filter(|d| *d != Device::Gpu).unwrap_or(self.stage.placement().device);
+        let device = self.stage.placement().device;
+        let gpu = self.device(&settings, &bound, reservation.new_empty()).await?;
         let threads = if device == Device::Reference { 1 } else { settings.pool.threads() };
         let mut workers = vec![];
         for _ in 0..threads {
-            workers.push(self.worker(&bound, device, reservation.new_empty())?);
+            workers.push(self.worker(&bound, device, gpu.as_ref(), reservation.new_empty())?);
         }
         let mut workers = self.feed(&settings, workers, &source).await?;
+        if gpu.is_some() {
+            workers = self.land(&settings, workers).await?;
+        }
         workers = self.tails(&settings, workers, &bound).await?;
         if self.epoch.is_some() {
             carried.tables = Some(tables);
@@ -281,7 +268,20 @@ impl Run<'_> {
         Ok(out)
     }
 
-    fn worker(&self, bound: &Arc<Bound>, device: Device, reservation: MemoryReservation) -> Result<Worker> {
+    /// The run on the device, for a stage placed on one; none, and counted, where it cannot begin.
+    async fn device(&self, settings: &Settings, bound: &Arc<Bound>, reservation: MemoryReservation) -> Result<Option<Arc<DeviceSink>>> {
+        let Some(gpu) = self.metrics.gpu.clone() else { return Ok(None) };
+        let (bound, sink, class) = (Arc::clone(bound), self.stage.sink().clone(), settings.gpu);
+        let (cancel, fallbacks) = (self.cancel.clone(), self.metrics.fallbacks.clone());
+        let opened = settings.pool.run(move || DeviceSink::open(class, bound, &sink, cancel, gpu, fallbacks, reservation)).await;
+        self.cancel.check()?;
+        if opened.is_err() {
+            self.metrics.fallbacks.add(1);
+        }
+        Ok(opened.ok())
+    }
+
+    fn worker(&self, bound: &Arc<Bound>, device: Device, gpu: Option<&Arc<DeviceSink>>, reservation: MemoryReservation) -> Result<Worker> {
         let program = self.stage.program();
         if device == Device::Reference {
             let sink = WorkerSink::Reference(ReferenceSink::new(self.stage.sink().clone()));
@@ -292,7 +292,10 @@ impl Run<'_> {
             Sink::Group { keys, aggregates } => WorkerSink::Group(GroupSink::new(program, keys, aggregates)?),
             sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
-        let engine = Engine::Chunks(Chunks::new(Arc::clone(bound), self.cancel.clone()));
+        let engine = match gpu {
+            Some(gpu) => Engine::Device(DeviceWorker::new(Arc::clone(gpu))),
+            None => Engine::Chunks(Chunks::new(Arc::clone(bound), self.cancel.clone())),
+        };
         Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() })
     }
 
@@ -376,6 +379,19 @@ impl Run<'_> {
         let done = futures::future::try_join_all(tasks.into_iter().map(joined)).await?;
         guard.disarm();
         Ok(done)
+    }
+
+    /// Brings the groups on the device home, into the first worker's sink.
+    async fn land(&self, settings: &Settings, mut workers: Vec<Worker>) -> Result<Vec<Worker>> {
+        let time = self.metrics.compute.clone();
+        settings
+            .pool
+            .run(move || {
+                let _timer = time.timer();
+                workers.first_mut().map_or(Ok(()), Worker::land)?;
+                Ok(workers)
+            })
+            .await
     }
 
     /// Build rows that are still owed, probe by probe.

@@ -3,11 +3,13 @@
 pub mod chunk;
 mod driver;
 pub mod gpu;
+mod metrics;
 mod probe;
 pub mod reference;
 pub mod sink;
 
-pub use driver::{Output, StageMetrics, run_stage};
+pub use driver::{Output, run_stage};
+pub use metrics::{GpuMetrics, StageMetrics};
 
 use crate::convert::Block;
 use crate::program::{Constant, ConstantSource, Program, physical};

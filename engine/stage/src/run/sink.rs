@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
 use millstream_kernels::gather::Growing;
+use millstream_kernels::gpu::GroupPartials;
 use millstream_kernels::group::{Groups, KeyType, State};
 use millstream_kernels::program::Reg;
 use millstream_kernels::{Values, Vector, gather};
@@ -86,6 +87,28 @@ impl GroupSink {
         let groups = self.len();
         for (s, o) in self.states.iter_mut().zip(&other.states) {
             s.merge(o, &from, &to, groups)?;
+        }
+        Ok(())
+    }
+
+    /// Adds groups that a device computed: group `groups[i]` of `partials` has row `i` of `keys` as its key.
+    ///
+    /// # Errors
+    /// As [`GroupSink::merge`].
+    pub fn absorb(&mut self, keys: &[Vector], groups: &[usize], partials: &GroupPartials) -> Result<()> {
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let mut ids = vec![];
+        if self.global {
+            ids.resize(groups.len(), 0);
+        } else {
+            self.groups.ids(&keys.iter().collect::<Vec<_>>(), groups.len(), &mut ids)?;
+        }
+        let len = self.len();
+        for (s, a) in self.states.iter_mut().zip(&partials.aggregates) {
+            let results: Vec<Option<i128>> = groups.iter().map(|g| a.value(*g)).collect();
+            s.absorb(&ids, len, &results)?;
         }
         Ok(())
     }

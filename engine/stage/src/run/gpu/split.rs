@@ -1,0 +1,330 @@
+//! A group program in three parts: what the host runs of each block, what it runs once over the rows of
+//! each join table, and what the device runs of each row.
+//!
+//! ```text
+//! block ── host ──> inputs, group codes ──┐
+//! join table ── over its rows ──> columns ┴─> device ──> groups
+//! ```
+//!
+//! Strings, floats, calls and group keys are the host's. What is computed from one table alone
+//! (`p_type LIKE 'PROMO%'`) is computed once a table row and gathered by the device, as long as the
+//! device probes that table. A filter runs on the host where its condition is there anyway, or where a
+//! call or a probe of the host comes after it: that then sees no more rows than on the CPU.
+
+use crate::program::{AggregateFunction, Program, Sink};
+use crate::{Error, Result};
+use millstream_kernels::gpu::DeviceProgram;
+use millstream_kernels::program::{Aggregate, Instr, JoinKind, Probe, Reg, Type};
+use std::collections::HashMap;
+
+/// The parts of a program.
+pub(super) struct Split {
+    /// What the host runs of each block; its registers are those of the whole program.
+    pub host: Vec<Instr>,
+    /// Registers of the whole program that are the device's inputs, in their order.
+    pub inputs: Vec<Reg>,
+    /// Registers of the group keys. Their codes are the device's input after `inputs`.
+    pub keys: Vec<Reg>,
+    /// What the device runs; constants and the number of codes are known when it starts.
+    pub device: DeviceProgram,
+    /// The tables that the device probes, in its numbers.
+    pub tables: Vec<TablePart>,
+}
+
+/// A join table on the device.
+pub(super) struct TablePart {
+    /// Its number in the stage.
+    pub table: u16,
+    /// What the host runs over its rows; a `Gather` is the table's column as it is.
+    pub instrs: Vec<Instr>,
+    /// The registers that become the columns of the device's table.
+    pub columns: Vec<Reg>,
+}
+
+/// Why no split makes the stage's program one for the device, if so.
+pub(super) fn refusal(program: &Program, sink: &Sink) -> Option<String> {
+    let Sink::Group { aggregates, .. } = sink else {
+        return Some(format!("no compute shader covers a {} sink", sink.name()));
+    };
+    for i in &program.instrs {
+        if let Instr::Probe(p) = i
+            && p.kind.has_tail()
+        {
+            return Some(format!("probe #{} {:?} emits build rows after the last probe row", p.table, p.kind));
+        }
+    }
+    aggregates.iter().find_map(|a| {
+        let ty = a.arg.map_or(Type::I64, |r| program.ty(r));
+        let covered = match a.function {
+            AggregateFunction::Count => ty != Type::Any,
+            AggregateFunction::CountDistinct => false,
+            _ => matches!(ty, Type::I32 | Type::I64 | Type::Decimal),
+        };
+        let of = a.arg.map_or_else(String::new, |r| format!(" of {}", program.data_type(r)));
+        (!covered).then(|| format!("no compute shader covers {}{of}", a.function.name()))
+    })
+}
+
+/// Splits the program of a group stage that [`refusal`] lets through. `can_probe`, by table: whether the
+/// device may probe it, as far as is known.
+///
+/// # Errors
+/// `Bug` for a program that reads what it does not write.
+pub(super) fn split(program: &Program, sink: &Sink, can_probe: &[bool]) -> Result<Split> {
+    let mut on_device = can_probe.to_vec();
+    loop {
+        let mut places = Places::new(program, sink, on_device)?;
+        match places.settle() {
+            None => return places.parts(sink),
+            Some(table) => {
+                on_device = places.on_device;
+                on_device[usize::from(table)] = false;
+            }
+        }
+    }
+}
+
+/// Whether a register of this type can be on the device.
+fn is_device(ty: Type) -> bool {
+    matches!(ty, Type::Bool | Type::I32 | Type::I64 | Type::Decimal)
+}
+
+fn has_shader(program: &Program, i: &Instr) -> bool {
+    !matches!(i, Instr::Call { .. }) && i.reads().into_iter().chain(i.out()).all(|r| is_device(program.ty(r)))
+}
+
+fn can_be_probed(program: &Program, p: &Probe) -> bool {
+    use JoinKind::*;
+    let kind = matches!(p.kind, Inner | ProbeOuter | ProbeSemi | ProbeAnti | ProbeMark);
+    let key = matches!(p.keys.as_slice(), [k] if matches!(program.ty(*k), Type::I32 | Type::I64 | Type::Decimal));
+    kind && key && p.residual.is_none() && !p.null_aware && !p.null_equals_null
+}
+
+/// Where each register and each filter is computed.
+struct Places<'a> {
+    program: &'a Program,
+    /// By table: whether the device probes it.
+    on_device: Vec<bool>,
+    /// The table whose rows alone decide a register.
+    table_of: Vec<Option<u16>>,
+    constant: Vec<bool>,
+    /// Registers that the host computes of each block.
+    host: Vec<bool>,
+    /// By instruction: a filter that the host runs.
+    host_filter: Vec<bool>,
+}
+
+impl<'a> Places<'a> {
+    fn new(program: &'a Program, sink: &Sink, mut on_device: Vec<bool>) -> Result<Self> {
+        let registers = program.types.len();
+        let (mut table_of, mut constant, mut host) = (vec![None; registers], vec![false; registers], vec![false; registers]);
+        let mut hoists = vec![false; on_device.len()];
+        for i in &program.instrs {
+            let Some(out) = i.out().map(usize::from) else { continue };
+            match i {
+                Instr::Const { .. } => constant[out] = true,
+                Instr::Probe(p) => {
+                    let table = usize::from(p.table);
+                    let known = on_device.get_mut(table).ok_or_else(|| Error::bug(format!("there is no table {table}")))?;
+                    *known &= can_be_probed(program, p);
+                    // A row without a match has null here, whatever a table row would compute to.
+                    hoists[table] = *known && p.kind == JoinKind::Inner;
+                }
+                Instr::Gather { table, .. } if on_device[usize::from(*table)] => {
+                    table_of[out] = hoists[usize::from(*table)].then_some(*table);
+                    host[out] = !hoists[usize::from(*table)] && !has_shader(program, i);
+                }
+                Instr::Gather { .. } => host[out] = true,
+                i => {
+                    table_of[out] = only_table(program, i, &table_of, &constant);
+                    host[out] = table_of[out].is_none() && !has_shader(program, i);
+                }
+            }
+        }
+        let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
+        let counted = aggregates.iter().filter_map(|a| a.arg).filter(|r| !is_device(program.ty(*r)));
+        keys.iter().copied().chain(counted).for_each(|r| host[usize::from(r)] = true);
+        Ok(Self { program, on_device, table_of, constant, host, host_filter: vec![false; program.instrs.len()] })
+    }
+
+    /// Spreads what the host must compute to what that reads. A table that the device cannot probe
+    /// after all is returned.
+    fn settle(&mut self) -> Option<u16> {
+        let program = self.program;
+        let mut heavy = false;
+        for (at, i) in program.instrs.iter().enumerate().rev() {
+            let on_host = match i {
+                Instr::Const { .. } => false,
+                Instr::Filter { cond } => {
+                    self.host_filter[at] = heavy || self.host[usize::from(*cond)];
+                    self.host_filter[at]
+                }
+                Instr::Probe(p) => {
+                    let probed = self.on_device[usize::from(p.table)];
+                    if probed && [Some(p.rows), p.mark].iter().flatten().any(|r| self.host[usize::from(*r)]) {
+                        return Some(p.table);
+                    }
+                    heavy |= !probed;
+                    !probed
+                }
+                i => {
+                    let here = i.out().is_some_and(|r| self.host[usize::from(r)]);
+                    heavy |= here && matches!(i, Instr::Call { .. });
+                    here
+                }
+            };
+            if on_host {
+                for r in i.reads().into_iter().map(usize::from) {
+                    self.host[r] |= !self.constant[r];
+                }
+            }
+        }
+        None
+    }
+
+    fn is_on_host(&self, at: usize, i: &Instr) -> bool {
+        match i {
+            Instr::Filter { .. } => self.host_filter[at],
+            Instr::Probe(p) => !self.on_device[usize::from(p.table)],
+            i => i.out().is_some_and(|r| self.host[usize::from(r)]),
+        }
+    }
+
+    fn parts(&self, sink: &Sink) -> Result<Split> {
+        let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
+        let mut reads: Vec<Reg> = aggregates.iter().flat_map(|a| a.arg.into_iter().chain(a.filter)).collect();
+        let (mut instrs, mut tables) = self.device(&mut reads);
+        let written: Vec<Reg> = instrs.iter().flat_map(writes).collect();
+        let mut inputs: Vec<Reg> = reads.into_iter().filter(|r| !written.contains(r)).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        tables.iter_mut().for_each(|t| t.instrs = self.over_table(t));
+
+        let mut host: Vec<Instr> = vec![];
+        let mut read: Vec<Reg> = inputs.iter().chain(keys).copied().collect();
+        for (at, i) in self.program.instrs.iter().enumerate().rev() {
+            let constant = matches!(i, Instr::Const { out, .. } if read.contains(out));
+            if constant || self.is_on_host(at, i) {
+                read.extend(i.reads());
+                host.push(i.clone());
+            }
+        }
+        host.reverse();
+
+        // The device's registers: inputs, the code of the group, everything else.
+        let code = inputs.len() as Reg;
+        let mut numbers: HashMap<Reg, Reg> = inputs.iter().enumerate().map(|(n, r)| (*r, n as Reg)).collect();
+        for r in written {
+            let next = numbers.len() as Reg + 1;
+            numbers.entry(r).or_insert(next);
+        }
+        let mut unknown = None;
+        let mut number = |r: &mut Reg| match numbers.get(r) {
+            Some(n) => *r = *n,
+            None => unknown = Some(*r),
+        };
+        instrs.iter_mut().for_each(|i| i.each_register(&mut number));
+        let mut of_groups = vec![];
+        for call in aggregates {
+            let (mut arg, mut filter) = (call.arg, call.filter);
+            let ty = arg.map_or(Type::I64, |r| self.program.ty(r));
+            arg.iter_mut().chain(filter.as_mut()).for_each(&mut number);
+            of_groups.extend(call.function.states().iter().map(|op| Aggregate { op: *op, arg, filter, ty }));
+        }
+        if let Some(r) = unknown {
+            return Err(Error::bug(format!("register {r} is read before it is written")));
+        }
+        let mut types: Vec<Type> = inputs.iter().map(|r| self.program.ty(*r)).collect();
+        // Of any other type only the validity goes to the device.
+        types.iter_mut().filter(|t| !is_device(**t)).for_each(|t| *t = Type::Bool);
+        let has_keys = !keys.is_empty();
+        types.extend(has_keys.then_some(Type::I32));
+        let keyed = if has_keys { vec![(code, 1)] } else { vec![] };
+        let device = DeviceProgram { inputs: types, instrs, constants: vec![], keys: keyed, aggregates: of_groups };
+        Ok(Split { host, inputs, keys: keys.clone(), device, tables })
+    }
+
+    /// The device's instructions, still in the program's registers, and the tables they gather from.
+    /// `reads` holds what the sink reads, and then all that is read.
+    fn device(&self, reads: &mut Vec<Reg>) -> (Vec<Instr>, Vec<TablePart>) {
+        let program = self.program;
+        let probes = program.instrs.iter().filter_map(|i| match i {
+            Instr::Probe(p) if self.on_device[usize::from(p.table)] => Some(p),
+            _ => None,
+        });
+        let mut rows_of: HashMap<u16, (u16, Reg)> = HashMap::new();
+        let mut tables = vec![];
+        for p in probes {
+            rows_of.insert(p.table, (tables.len() as u16, p.rows));
+            tables.push(TablePart { table: p.table, instrs: vec![], columns: vec![] });
+        }
+        let mut instrs = vec![];
+        for (at, i) in program.instrs.iter().enumerate().rev() {
+            let wanted = match i {
+                Instr::Filter { .. } | Instr::Probe(_) => true,
+                i => i.out().is_some_and(|r| reads.contains(&r) && is_device(program.ty(r))),
+            };
+            if !wanted || self.is_on_host(at, i) {
+                continue;
+            }
+            let from = match i {
+                Instr::Gather { table, .. } => Some(*table),
+                i => i.out().and_then(|r| self.table_of[usize::from(r)]),
+            };
+            let mut i = i.clone();
+            if let (Some((n, rows)), Some(out)) = (from.and_then(|t| rows_of.get(&t)), i.out()) {
+                let columns = &mut tables[usize::from(*n)].columns;
+                i = Instr::Gather { table: *n, column: columns.len() as u16, rows: *rows, out };
+                columns.push(out);
+            }
+            if let Instr::Probe(p) = &mut i {
+                p.table = rows_of.get(&p.table).map_or(0, |(n, _)| *n);
+            }
+            reads.extend(i.reads());
+            instrs.push(i);
+        }
+        instrs.reverse();
+        (instrs, tables)
+    }
+
+    /// What computes the columns of a table from its rows.
+    fn over_table(&self, part: &TablePart) -> Vec<Instr> {
+        let mut wanted = part.columns.clone();
+        let mut out = vec![];
+        for i in self.program.instrs.iter().rev() {
+            let Some(r) = i.out().filter(|r| wanted.contains(r)) else { continue };
+            match i {
+                Instr::Probe(_) => continue,
+                Instr::Gather { .. } => {}
+                i => wanted.extend(i.reads()),
+            }
+            debug_assert!(self.constant[usize::from(r)] || !self.host[usize::from(r)]);
+            out.push(i.clone());
+        }
+        out.reverse();
+        out
+    }
+}
+
+/// The registers that an instruction of the device writes.
+fn writes(i: &Instr) -> Vec<Reg> {
+    match i {
+        Instr::Probe(p) => [Some(p.rows), p.mark].into_iter().flatten().collect(),
+        i => i.out().into_iter().collect(),
+    }
+}
+
+/// The one table whose rows alone decide the result of `i`, computed over all of them: integer
+/// arithmetic could fail on a row that no probe finds, and a volatile call answers once a row.
+fn only_table(program: &Program, i: &Instr, table_of: &[Option<u16>], constant: &[bool]) -> Option<u16> {
+    let pure = match i {
+        Instr::Compare { .. } | Instr::Bool { .. } | Instr::Not { .. } | Instr::IsNull { .. } => true,
+        Instr::Select { .. } | Instr::Cast { .. } => true,
+        Instr::Arith { ty, .. } => *ty == Type::F64,
+        Instr::Call { call, .. } => program.calls[usize::from(*call)].per_entry,
+        _ => false,
+    };
+    let mut tables = i.reads().into_iter().map(usize::from).filter(|r| !constant[*r]).map(|r| table_of[r]);
+    let first = tables.next().flatten().filter(|_| pure)?;
+    tables.all(|t| t == Some(first)).then_some(first)
+}

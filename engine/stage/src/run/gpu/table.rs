@@ -1,0 +1,81 @@
+//! Registers of the host as columns of the device, and join tables as tables of the device.
+
+use super::super::chunk::{Chunks, Registers};
+use super::super::{Bound, Built};
+use super::split::TablePart;
+use crate::context::Cancel;
+use crate::{Error, Result};
+use millstream_kernels::gpu::{HostColumn, HostTable, HostValues};
+use millstream_kernels::program::Instr;
+use millstream_kernels::{Values, Vector, gather};
+use std::sync::Arc;
+
+/// A join table that the device probes.
+pub(super) struct DeviceTable {
+    built: Arc<Built>,
+    columns: Vec<Vector>,
+}
+
+impl DeviceTable {
+    /// The table of `part`; none where it is no array of unique keys, where a value does not fit 64
+    /// bits, or where a row that may never be found makes the host's part fail.
+    pub(super) fn new(part: &TablePart, bound: &Arc<Bound>, cancel: &Cancel) -> Option<Self> {
+        let built = Arc::clone(bound.tables.get(usize::from(part.table))?);
+        built.table.as_array()?;
+        let columns = columns(part, bound, &built, cancel).ok()?.into_iter().map(narrowed).collect::<Option<Vec<_>>>()?;
+        Some(Self { built, columns })
+    }
+
+    /// As the device takes it.
+    pub(super) fn host(&self) -> Option<HostTable<'_>> {
+        let (min_key, slots) = self.built.table.as_array()?;
+        let rows = self.built.table.rows();
+        Some(HostTable { min_key, slots, columns: self.columns.iter().map(|v| host_column(v, rows)).collect::<Option<_>>()? })
+    }
+}
+
+/// Runs the host's part over all rows of a table.
+fn columns(part: &TablePart, bound: &Arc<Bound>, built: &Built, cancel: &Cancel) -> Result<Vec<Vector>> {
+    let rows = built.table.rows();
+    let mut regs = Registers::new(bound.program.types.len(), rows);
+    let mut chunks = Chunks::new(Arc::clone(bound), cancel.clone());
+    for i in &part.instrs {
+        match i {
+            Instr::Gather { column, out, .. } => {
+                let column = built.columns.get(usize::from(*column)).ok_or_else(|| Error::bug("a table has no such column"))?;
+                regs.set(*out, column.clone());
+            }
+            i => chunks.step(i, &mut regs)?,
+        }
+    }
+    part.columns.iter().map(|r| Ok(gather::expand(regs.get(*r)?, rows)?)).collect()
+}
+
+/// A register as the device takes it: integers of at most 64 bits and booleans as they are, of anything
+/// else only the validity. None where a value does not fit 64 bits.
+pub(super) fn narrowed(v: Vector) -> Option<Vector> {
+    let values = match &v.values {
+        Values::Bool(_) | Values::I32(_) | Values::I64(_) => return Some(v),
+        Values::I128(wide) => {
+            let narrow = |(i, w): (usize, &i128)| if v.is_null(i) { Some(0) } else { i64::try_from(*w).ok() };
+            Values::I64(wide.iter().enumerate().map(narrow).collect::<Option<Vec<i64>>>()?.into())
+        }
+        other => Values::Bool(vec![0; other.len()].into()),
+    };
+    Some(Vector::with_valid(values, v.valid))
+}
+
+/// The first `rows` rows of a register that went through [`narrowed`].
+pub(super) fn host_column(v: &Vector, rows: usize) -> Option<HostColumn<'_>> {
+    let values = match &v.values {
+        Values::Bool(b) => HostValues::Bool(b.get(..rows)?),
+        Values::I32(b) => HostValues::I32(b.get(..rows)?),
+        Values::I64(b) => HostValues::I64(b.get(..rows)?),
+        _ => return None,
+    };
+    let valid = match &v.valid {
+        Some(valid) => Some(valid.get(..rows)?),
+        None => None,
+    };
+    Some(HostColumn { values, valid })
+}
