@@ -27,7 +27,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-mod prune;
+pub(crate) mod prune;
 
 /// Rows decoded at a time: a few chunks, so that they are still in cache when the program reads them.
 const DECODE_ROWS: usize = 16 * 1024;

@@ -4,5 +4,6 @@ mod bad_input;
 mod corpus;
 mod foreign;
 mod matrix;
+mod resident;
 mod tpch;
 mod world;

@@ -8,6 +8,7 @@ use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::{Block, Reader, to_batch};
 use crate::exec::StageExec;
 use crate::program::{Device, Sink};
+use crate::resident::ResidentSource;
 use crate::scan::{Fetched, ParquetScan, RowGroup};
 use crate::{Error, Result};
 use arrow::array::RecordBatch;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex, mpsc};
 
-/// Rows of a morsel cut from a block in memory.
-const MORSEL_ROWS: usize = 64 * 1024;
+/// Rows of a morsel cut from a block or a table in memory.
+pub(crate) const MORSEL_ROWS: usize = 64 * 1024;
 
 /// What a stage leaves.
 pub enum Output {
@@ -51,6 +52,8 @@ pub struct StageMetrics {
     pub fetch: Time,
     /// From start to end, builds included.
     pub elapsed: Time,
+    /// Morsels of tables in memory that zone maps ruled out.
+    pub morsels_pruned: Count,
     /// Stages that were placed on the GPU and ran on the CPU after all.
     pub fallbacks: Count,
 }
@@ -64,6 +67,7 @@ impl StageMetrics {
             compute: MetricBuilder::new(set).elapsed_compute(0),
             fetch: MetricBuilder::new(set).subset_time("fetch_time", 0),
             elapsed: MetricBuilder::new(set).subset_time("stage_time", 0),
+            morsels_pruned: MetricBuilder::new(set).counter("morsels_pruned", 0),
             fallbacks: MetricBuilder::new(set).counter("gpu_fallbacks", 0),
         }
     }
@@ -267,6 +271,14 @@ impl Run<'_> {
             let pick = |b: Block| Block { columns: inputs.iter().map(|i| b.columns[*i].clone()).collect(), rows: b.rows };
             let blocks = split(blocks.into_iter().map(pick).collect(), MORSEL_ROWS);
             return Ok(Source::Blocks(Mutex::new(blocks.into())));
+        }
+        if let Some(resident) = plan.downcast_ref::<DataSourceExec>().and_then(ResidentSource::of) {
+            // Cut into epochs first: which morsels are ruled out may differ from one to the next.
+            let mine: Vec<usize> = self.slice((0..resident.table().morsels()).collect()).into();
+            let all = mine.len();
+            let kept = resident.keep(mine);
+            self.metrics.morsels_pruned.add(all - kept.len());
+            return Ok(Source::Blocks(Mutex::new(kept.into_iter().map(|m| resident.morsel(inputs, m)).collect())));
         }
         if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx)) {
             if let Some(groups) = scan.row_groups().await? {

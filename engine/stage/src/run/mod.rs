@@ -7,6 +7,7 @@ mod probe;
 pub mod reference;
 pub mod sink;
 
+pub(crate) use driver::{MORSEL_ROWS, see_through};
 pub use driver::{Output, StageMetrics, run_stage};
 
 use crate::convert::Block;
