@@ -141,7 +141,7 @@ impl Session {
     fn table_names(&self) -> Vec<String> {
         let default = self.context().state().config_options().catalog.default_catalog.clone();
         let catalog = self.context().catalog(&default);
-        let schemas = catalog.iter().flat_map(|c| c.schema_names().into_iter().filter_map(|s| c.schema(&s)));
+        let schemas = catalog.iter().flat_map(|c| c.schema_names().into_iter().filter_map(move |s| c.schema(&s)));
         let mut names: Vec<String> = schemas.flat_map(|s| s.table_names()).collect();
         names.sort();
         names
