@@ -16,6 +16,7 @@ pub mod boolean;
 pub mod cast;
 pub mod compare;
 pub mod cpu;
+pub mod decode;
 mod error;
 pub mod filter;
 pub mod gather;

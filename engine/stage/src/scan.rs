@@ -6,6 +6,7 @@
 
 use crate::convert::{Block, Reader};
 use crate::program::physical;
+use crate::run::chunk::Columns;
 use crate::{Error, Result};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
@@ -17,17 +18,21 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use millstream_kernels::program::Type;
+use millstream_kernels::{Vector, gather};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::arrow::push_decoder::ParquetPushDecoderBuilder;
+use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use parquet::basic::Encoding;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+mod column;
 pub(crate) mod prune;
+
+use column::PagedColumn;
 
 /// Rows decoded at a time: a few chunks, so that they are still in cache when the program reads them.
 const DECODE_ROWS: usize = 16 * 1024;
@@ -57,6 +62,8 @@ pub struct OpenFile {
     metadata: Arc<ParquetMetaData>,
     /// Column of the file behind each column read.
     columns: Vec<usize>,
+    /// The file's own types.
+    schema: SchemaRef,
     /// Readers by which columns come as dictionaries.
     readers: Mutex<HashMap<Vec<bool>, ArrowReaderMetadata>>,
 }
@@ -129,7 +136,7 @@ impl ParquetScan {
         let mut reader = self.factory.create_reader(0, f.clone(), f.metadata_size_hint, &self.metrics)?;
         let metadata = reader.get_metadata(None).await.map_err(failed)?;
         let schema = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new()).map_err(failed)?;
-        let schema = schema.schema();
+        let schema = Arc::clone(schema.schema());
         let mut columns = vec![];
         for c in &self.columns {
             let wanted = self.table.field(*c);
@@ -139,7 +146,7 @@ impl ParquetScan {
             }
             columns.push(at);
         }
-        Ok(Some(OpenFile { name: name.to_string(), file: f.clone(), metadata, columns, readers: Mutex::default() }))
+        Ok(Some(OpenFile { name: name.to_string(), file: f.clone(), metadata, columns, schema, readers: Mutex::default() }))
     }
 
     /// Reads the bytes of the columns of a row group.
@@ -190,41 +197,145 @@ impl Fetched {
     /// Decodes the row group and hands it on in blocks.
     ///
     /// # Errors
-    /// `Invalid` for a corrupt page, naming file and row group; what `take` raises.
-    pub fn decode(self, reader: &mut Reader, mut take: impl FnMut(Block) -> Result<()>) -> Result<()> {
-        let file = Arc::clone(&self.group.file);
-        let index = self.group.index;
-        let failed = |e: parquet::errors::ParquetError| {
-            Error::new(crate::ErrorKind::Invalid, format!("cannot decode Parquet file {}, row group {index}: {e}", file.name))
-        };
-        if file.columns.is_empty() {
-            return take(Block { columns: vec![], rows: self.rows() });
+    /// `Invalid` for a corrupt page, naming file, row group and column; what `take` raises.
+    pub fn decode(self, mut take: impl FnMut(Block) -> Result<()>) -> Result<()> {
+        let mut group = self.open()?;
+        let mut at = 0;
+        while at < group.rows {
+            let len = DECODE_ROWS.min(group.rows - at);
+            let columns = (0..group.columns.len()).map(|c| group.column(c, at, len, None)).collect::<Result<_>>()?;
+            take(Block { columns, rows: len })?;
+            at += len;
         }
-        let metadata = file.reader(index).map_err(failed)?;
-        let mask = leaves(&file.metadata, &file.columns);
+        Ok(())
+    }
+
+    /// The row group, to be decoded column by column as its rows are asked for.
+    ///
+    /// # Errors
+    /// As [`Fetched::decode`].
+    pub fn open(self) -> Result<GroupReader> {
+        let (file, index, rows) = (Arc::clone(&self.group.file), self.group.index, self.rows());
+        let meta = file.metadata.row_group(index);
+        let descr = file.metadata.file_metadata().schema_descr();
+        let mut columns = vec![];
+        let mut rest = vec![];
+        for c in &file.columns {
+            let leaf = (0..descr.num_columns()).find(|l| descr.get_column_root_idx(*l) == *c).unwrap_or(*c);
+            let chunk = meta.column(leaf);
+            let start = chunk.byte_range().0;
+            let bytes = self.ranges.iter().position(|r| r.start == start).map(|at| self.bytes[at].clone());
+            let bytes = bytes.ok_or_else(|| Error::bug("a column chunk that was not fetched"))?;
+            let paged = PagedColumn::open(file.schema.field(*c).data_type(), chunk, rows, start, bytes);
+            columns.push(match paged.map_err(|e| file.failed(index, *c, e))? {
+                Some(paged) => GroupColumn::Paged(Box::new(paged)),
+                None => {
+                    rest.push(*c);
+                    GroupColumn::Arrow(rest.len() - 1)
+                }
+            });
+        }
+        let rest = if rest.is_empty() { None } else { Some(self.arrow(rest)?) };
+        Ok(GroupReader { file, index, columns, rest, rows })
+    }
+
+    /// The columns that pages are not decoded here for, by Arrow's reader.
+    fn arrow(self, columns: Vec<usize>) -> Result<ArrowColumns> {
+        let Fetched { group: RowGroup { file, index }, ranges, bytes } = self;
+        let failed = |e| file.failed(index, columns[0], Error::new(crate::ErrorKind::Invalid, e));
         // A projected batch has its columns in the order of the file.
-        let mut order: Vec<usize> = file.columns.clone();
+        let mut order = columns.clone();
         order.sort_unstable();
         order.dedup();
-        let projection: Vec<usize> = file.columns.iter().filter_map(|c| order.binary_search(c).ok()).collect();
-        let mut decoder = ParquetPushDecoderBuilder::new_with_metadata(metadata)
+        let projection = columns.iter().filter_map(|c| order.binary_search(c).ok()).collect();
+        let mut decoder = ParquetPushDecoderBuilder::new_with_metadata(file.reader(index).map_err(failed)?)
             .with_row_groups(vec![index])
-            .with_projection(mask)
+            .with_projection(leaves(&file.metadata, &columns))
             .with_batch_size(DECODE_ROWS)
             .build()
             .map_err(failed)?;
-        decoder.push_ranges(self.ranges, self.bytes).map_err(failed)?;
-        loop {
-            match decoder.try_decode().map_err(failed)? {
-                DecodeResult::Data(batch) => take(reader.block(&batch, &projection)?)?,
-                DecodeResult::Finished => return Ok(()),
-                DecodeResult::NeedsData(r) => return Err(Error::bug(format!("decoder of {} wants {r:?} beyond its row group", file.name))),
-            }
+        decoder.push_ranges(ranges, bytes).map_err(failed)?;
+        Ok(ArrowColumns { decoder, reader: Reader::default(), projection, columns, block: Block::default(), start: 0 })
+    }
+}
+
+/// A row group being decoded: columns are read chunk by chunk, rows in ascending order.
+pub struct GroupReader {
+    file: Arc<OpenFile>,
+    index: usize,
+    columns: Vec<GroupColumn>,
+    rest: Option<ArrowColumns>,
+    rows: usize,
+}
+
+enum GroupColumn {
+    Paged(Box<PagedColumn>),
+    /// Position among the columns that Arrow's reader decodes.
+    Arrow(usize),
+}
+
+/// Columns that Arrow's reader decodes, a block at a time.
+struct ArrowColumns {
+    decoder: ParquetPushDecoder,
+    reader: Reader,
+    projection: Vec<usize>,
+    columns: Vec<usize>,
+    block: Block,
+    /// First row of `block`.
+    start: usize,
+}
+
+impl GroupReader {
+    /// Rows of the row group.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+impl Columns for GroupReader {
+    fn column(&mut self, c: usize, start: usize, len: usize, picked: Option<&[u32]>) -> Result<Vector> {
+        let (file, index) = (&self.file, self.index);
+        let out = match (&mut self.columns[c], &mut self.rest) {
+            (GroupColumn::Paged(p), _) => p.read(start, len, picked),
+            (GroupColumn::Arrow(at), Some(rest)) => rest.read(*at, start, len, picked),
+            (GroupColumn::Arrow(_), None) => Err(Error::bug("a column without a reader")),
+        };
+        out.map_err(|e| file.failed(index, file.columns[c], e))
+    }
+}
+
+impl ArrowColumns {
+    fn read(&mut self, at: usize, start: usize, len: usize, picked: Option<&[u32]>) -> Result<Vector> {
+        while start >= self.start + self.block.rows {
+            self.start += self.block.rows;
+            self.block = match self.decoder.try_decode().map_err(|e| Error::new(crate::ErrorKind::Invalid, e))? {
+                DecodeResult::Data(batch) => self.reader.block(&batch, &self.projection)?,
+                DecodeResult::Finished => {
+                    return Err(Error::new(crate::ErrorKind::Invalid, format!("columns {:?} end early", self.columns)));
+                }
+                DecodeResult::NeedsData(r) => return Err(Error::bug(format!("the decoder wants {r:?} beyond its row group"))),
+            };
         }
+        let from = start - self.start;
+        if from + len > self.block.rows {
+            return Err(Error::bug("a chunk across two blocks of the decoder"));
+        }
+        let column = self.block.columns[at].slice(from, len);
+        Ok(match picked {
+            Some(rows) => gather::gather(&column, rows)?,
+            None => column,
+        })
     }
 }
 
 impl OpenFile {
+    /// An error of the data in `column` of row group `index`, with its place.
+    fn failed(&self, index: usize, column: usize, e: Error) -> Error {
+        let column = self.schema.field(column).name();
+        let place = format!("cannot decode Parquet file {}, row group {index}, column {column}", self.name);
+        if e.kind() == crate::ErrorKind::Invalid { Error::new(e.kind(), format!("{place}: {e}")) } else { e }
+    }
+
     /// A reader of row group `index`: decimals at 64 bits where their precision allows it, strings as
     /// dictionaries where every page is one.
     fn reader(&self, index: usize) -> parquet::errors::Result<ArrowReaderMetadata> {

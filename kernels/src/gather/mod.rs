@@ -3,33 +3,46 @@
 //! Contract: `out[i] = a[rows[i]]`; a negative row number (only in [`gather_outer`]) gives null.
 //! Law: filtering by a mask equals gathering its selection. Bits.
 
+mod append;
 mod concat;
 
+pub use append::{Growing, finish_all};
 pub use concat::{as_views, concat};
 
 use crate::vector::{Buf, Strings, Values, Vector};
 use crate::{Error, Result, simd};
 use arrow::array::{Array, StringViewArray, UInt32Array};
-use arrow::buffer::ScalarBuffer;
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
 use std::sync::Arc;
 
 simd! {
+    fn greatest(rows: &[u32]) -> u32 {
+        let mut most = 0u32;
+        for r in rows { most = most.max(*r); }
+        most
+    }
+}
+simd! {
     fn take<T: Copy>(a: &[T], rows: &[u32], out: &mut [T]) {
-        for (o, r) in out.iter_mut().zip(rows) { *o = a[*r as usize]; }
+        // SAFETY: `taken` checked that every row number is below `a.len()`.
+        for (o, r) in out.iter_mut().zip(rows) { *o = unsafe { *a.get_unchecked(*r as usize) }; }
     }
 }
 
 fn taken<T: ArrowNativeType>(a: &[T], rows: &[u32]) -> Buf<T> {
     let mut out = vec![T::default(); rows.len()];
-    take(a, rows, &mut out);
+    if !rows.is_empty() {
+        assert!((greatest(rows) as usize) < a.len(), "a row number outside its register");
+        take(a, rows, &mut out);
+    }
     out.into()
 }
 
 /// The rows of `a`, in the order of `rows`.
 ///
 /// # Errors
-/// `Bug` when a row number lies outside (debug builds panic at the index instead).
+/// `Bug` when Arrow refuses a type. Panics, as an index does, when a row number lies outside.
 pub fn gather(a: &Vector, rows: &[u32]) -> Result<Vector> {
     if a.constant {
         return Ok(a.clone());
@@ -56,6 +69,14 @@ fn take_views(v: &StringViewArray, rows: &[u32]) -> StringViewArray {
     let (_, buffers, _) = v.clone().into_parts();
     // SAFETY: the views were taken from `v`, whose buffers they refer to.
     unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, None) }
+}
+
+/// The strings of `v` with these nulls, which replace its own.
+pub fn with_nulls(v: &StringViewArray, nulls: Option<NullBuffer>) -> StringViewArray {
+    assert!(nulls.as_ref().is_none_or(|n| n.len() == v.len()), "as many validities as strings");
+    let (views, buffers, _) = v.clone().into_parts();
+    // SAFETY: views and buffers are those of a valid array; the validity has its length.
+    unsafe { StringViewArray::new_unchecked(views, buffers, nulls) }
 }
 
 /// Like [`gather`], where a negative row number is null (the outer side of a join).

@@ -53,11 +53,16 @@ pub struct Groups {
     words: Vec<u64>,
     len: usize,
     index: Index,
+    /// Least and greatest value of each key word so far.
+    ranges: Vec<(i64, i64)>,
     scratch: Vec<Vec<u64>>,
 }
 
 /// A directly addressed table may always have this many slots, and 16 times its groups beyond.
 const DIRECT_SLOTS_FREE: usize = 1 << 16;
+
+/// Groups merged at a time: their words stay in cache.
+const MERGE_ROWS: usize = 4096;
 
 simd! {
     fn direct_code(code: &mut [u32], words: &[u64], base: i64, shift: u32) {
@@ -81,6 +86,7 @@ impl Groups {
             words: vec![],
             len: 0,
             index: Index::Empty,
+            ranges: vec![],
             scratch: vec![],
         }
     }
@@ -213,66 +219,79 @@ impl Groups {
     }
 
     fn find_or_insert(&mut self, columns: &[Vec<u64>], n: usize, out: &mut Vec<u32>) {
-        if self.prepare_direct(columns) {
+        if self.prepare_direct(columns, n) {
             self.find_direct(columns, n, out);
         } else {
             self.find_hashed(columns, n, out);
         }
     }
 
-    /// Whether the table is (still) directly addressed with room for these keys.
-    fn prepare_direct(&mut self, columns: &[Vec<u64>]) -> bool {
-        if matches!(self.index, Index::Hash(_)) {
-            return false;
-        }
+    /// Whether the table is directly addressed with room for these keys. A table whose key range turns
+    /// out small for its groups becomes one when it would have to grow anyway.
+    fn prepare_direct(&mut self, columns: &[Vec<u64>], n: usize) -> bool {
         if self.types.iter().any(|t| t.ty == Type::F64) {
-            self.rehash(1024);
             return false;
         }
-        let ranges: Vec<(i64, i64)> = columns.iter().map(|c| arith::range_i64(bytemuck::cast_slice(c))).collect();
-        let mut want = ranges;
-        if let Index::Direct { base, bits, .. } = &self.index {
-            let held: Vec<_> = base.iter().zip(bits).map(|(b, bits)| (*b, b + ((1i64 << bits) - 1))).collect();
-            if want.iter().zip(&held).all(|(w, h)| w.0 >= h.0 && w.1 <= h.1) {
-                return true;
+        self.ranges.resize(self.stride, (i64::MAX, i64::MIN));
+        for (range, c) in self.ranges.iter_mut().zip(columns) {
+            let (lo, hi) = arith::range_i64(bytemuck::cast_slice(c));
+            *range = (range.0.min(lo), range.1.max(hi));
+        }
+        let below = match &self.index {
+            Index::Hash(slots) if (self.len + n) * 2 <= slots.len() => return false,
+            Index::Direct { base, bits, .. } => {
+                let inside = |((b, bits), r): ((&i64, &u32), &(i64, i64))| r.0 >= *b && r.1 <= b + ((1i64 << bits) - 1);
+                if base.iter().zip(bits).zip(&self.ranges).all(inside) {
+                    return true;
+                }
+                base.clone()
             }
-            want.iter_mut().zip(&held).for_each(|(w, h)| *w = (w.0.min(h.0), w.1.max(h.1)));
-        }
-        let span = |w: &(i64, i64)| (i128::from(w.1) - i128::from(w.0)) as u128;
-        let bits: Vec<u32> = want.iter().map(|w| 128 - span(w).leading_zeros()).collect();
+            _ => vec![],
+        };
+        let bits: Vec<u32> = self.ranges.iter().map(|r| 128 - ((i128::from(r.1) - i128::from(r.0)) as u128).leading_zeros()).collect();
         let total: u32 = bits.iter().sum();
-        let limit = (self.len * 16).max(DIRECT_SLOTS_FREE);
-        if total >= 31 || (1usize << total) > limit {
-            self.rehash((self.len * 4).max(1024));
+        if total >= 31 || (1usize << total) > ((self.len + n) * 16).max(DIRECT_SLOTS_FREE) {
+            if matches!(self.index, Index::Direct { .. }) {
+                self.rehash((self.len + n) * 4);
+            }
             return false;
         }
-        let base: Vec<i64> = want.iter().map(|w| w.0).collect();
+        // Room to grow lies on the side on which the keys grew.
+        let base = self.ranges.iter().zip(&bits).enumerate().map(|(k, (r, bits))| match below.get(k) {
+            Some(old) if r.0 < *old => r.1.saturating_sub((1i64 << bits) - 1),
+            _ => r.0,
+        });
+        self.direct(base.collect(), bits, total);
+        true
+    }
+
+    fn direct(&mut self, base: Vec<i64>, bits: Vec<u32>, total: u32) {
         let mut ids = vec![0u32; 1 << total];
         for g in 0..self.len {
             let key = &self.words[g * self.stride..(g + 1) * self.stride];
             ids[code_of(key, &base, &bits)] = g as u32 + 1;
         }
         self.index = Index::Direct { base, bits, ids };
-        true
     }
 
     fn find_direct(&mut self, columns: &[Vec<u64>], n: usize, out: &mut Vec<u32>) {
         let Index::Direct { base, bits, ids } = &mut self.index else { return };
-        let mut codes = vec![0u32; n];
+        let start = out.len();
+        out.resize(start + n, 0);
+        let codes = &mut out[start..];
         let mut shift = 0;
         for ((c, base), bits) in columns.iter().zip(base.iter()).zip(bits.iter()) {
-            direct_code(&mut codes, c, *base, shift);
+            direct_code(codes, c, *base, shift);
             shift += bits;
         }
-        out.reserve(n);
-        for (i, code) in codes.iter().enumerate() {
+        for (i, code) in codes.iter_mut().enumerate() {
             let slot = &mut ids[*code as usize];
             if *slot == 0 {
                 self.words.extend(columns.iter().map(|c| c[i]));
                 self.len += 1;
                 *slot = self.len as u32;
             }
-            out.push(*slot - 1);
+            *code = *slot - 1;
         }
     }
 
@@ -281,6 +300,19 @@ impl Groups {
         if (self.len + n) * 2 > slots {
             self.rehash((self.len + n) * 4);
         }
+        match self.stride {
+            1 => self.hashed::<1>(columns, n, out),
+            2 => self.hashed::<2>(columns, n, out),
+            3 => self.hashed::<3>(columns, n, out),
+            // All words of longer keys are compared one by one.
+            _ => self.hashed::<0>(columns, n, out),
+        }
+    }
+
+    /// `S`: the number of words of a key where it is known, else 0.
+    fn hashed<const S: usize>(&mut self, columns: &[Vec<u64>], n: usize, out: &mut Vec<u32>) {
+        let stride = if S == 0 { self.stride } else { S };
+        let columns = &columns[..stride];
         let mut hashes = vec![0u64; n];
         columns.iter().for_each(|c| hash_words(&mut hashes, c));
         let Index::Hash(slots) = &mut self.index else { return };
@@ -289,6 +321,13 @@ impl Groups {
         for i in 0..n {
             if let Some(ahead) = hashes.get(i + 16) {
                 prefetch(&slots[*ahead as usize & mask]);
+            }
+            // By now that slot is there, and says where its key is.
+            if let Some(ahead) = hashes.get(i + 8) {
+                let id = slots[*ahead as usize & mask] as u32 as usize;
+                if let Some(key) = self.words.get(id.wrapping_sub(1).wrapping_mul(stride)) {
+                    prefetch(key);
+                }
             }
             let h = hashes[i];
             let salt = h & 0xFFFF_FFFF_0000_0000;
@@ -303,7 +342,7 @@ impl Groups {
                 }
                 if slot & 0xFFFF_FFFF_0000_0000 == salt {
                     let id = (slot as u32 - 1) as usize;
-                    let key = &self.words[id * self.stride..(id + 1) * self.stride];
+                    let key = &self.words[id * stride..][..stride];
                     if key.iter().zip(columns).all(|(k, c)| *k == c[i]) {
                         break id as u32;
                     }
@@ -383,6 +422,7 @@ impl Groups {
         }
         self.words = words;
         self.stride = old + 1;
+        self.ranges.resize(self.stride, (0, 0));
         self.has_null_word = true;
         match self.index {
             Index::Empty => {}
@@ -435,10 +475,25 @@ impl Groups {
             return Ok(all);
         }
         let mut hashes = vec![0u64; self.len];
-        for k in 0..self.types.len() {
-            stable_hash(&self.key(k, &all)?, &mut hashes)?;
+        if self.is_plain() {
+            // Words are the same in every table; the null word only where there is one, so only if set.
+            let words: usize = self.types.iter().map(|t| t.words()).sum();
+            for (g, h) in hashes.iter_mut().enumerate() {
+                let key = &self.words[g * self.stride..(g + 1) * self.stride];
+                let nulls = key.get(words).filter(|w| **w != 0);
+                *h = key[..words].iter().chain(nulls).fold(0, |h, w| hash::combine(h, hash::word(*w)));
+            }
+        } else {
+            for k in 0..self.types.len() {
+                stable_hash(&self.key(k, &all)?, &mut hashes)?;
+            }
         }
         Ok(all.into_iter().filter(|g| (hashes[*g as usize] >> 32) as usize % parts == part).collect())
+    }
+
+    /// Whether key words mean the same in every table of these types: strings do not.
+    fn is_plain(&self) -> bool {
+        self.types.iter().all(|t| t.ty != Type::Str)
     }
 
     /// The groups of this table for the groups `ids` of another one, made where they are new.
@@ -446,9 +501,20 @@ impl Groups {
     /// # Errors
     /// As [`Groups::key`] and [`Groups::ids`].
     pub fn merge(&mut self, other: &Groups, ids: &[u32]) -> Result<Vec<u32>> {
-        let keys: Vec<Vector> = (0..self.types.len()).map(|k| other.key(k, ids)).collect::<Result<_>>()?;
         let mut out = Vec::with_capacity(ids.len());
-        self.ids(&keys.iter().collect::<Vec<_>>(), ids.len(), &mut out)?;
+        if !self.is_plain() {
+            let keys: Vec<Vector> = (0..self.types.len()).map(|k| other.key(k, ids)).collect::<Result<_>>()?;
+            self.ids(&keys.iter().collect::<Vec<_>>(), ids.len(), &mut out)?;
+            return Ok(out);
+        }
+        if other.has_null_word && !self.has_null_word {
+            self.add_null_word();
+        }
+        for some in ids.chunks(MERGE_ROWS) {
+            let word = |k: usize| move |g: &u32| if k < other.stride { other.words[*g as usize * other.stride + k] } else { 0 };
+            let columns: Vec<Vec<u64>> = (0..self.stride).map(|k| some.iter().map(word(k)).collect()).collect();
+            self.find_or_insert(&columns, some.len(), &mut out);
+        }
         Ok(out)
     }
 }

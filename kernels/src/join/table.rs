@@ -5,6 +5,7 @@ use crate::program::Type;
 use crate::value::canonical_f64;
 use crate::vector::{Strings, Values, Vector};
 use crate::{Error, Result, arith, hash, simd};
+use std::borrow::Cow;
 
 /// How one key column becomes part of an integer.
 enum Coder {
@@ -19,7 +20,8 @@ enum Index {
     /// At the key's code.
     Array(Vec<u32>),
     /// In slots of (upper half of the hash, row), at the hash of the code; `codes` are of the rows.
-    Hash { slots: Vec<u64>, codes: Vec<u64> },
+    /// `present`: a bit for every possible code, where there are not too many; most misses end there.
+    Hash { slots: Vec<u64>, codes: Vec<u64>, present: Vec<u64> },
     /// At the id of the key in a group table.
     Groups { table: Box<Groups>, heads: Vec<u32> },
 }
@@ -46,6 +48,12 @@ pub struct ProbeScratch {
 }
 
 const NO_ENTRY: u64 = u64::MAX;
+
+/// An array may always have this many entries (1 MiB), and 4 a row beyond.
+const ARRAY_FREE: u64 = 1 << 18;
+
+/// Up to this many possible codes a row, a bit each (as much memory as the hash table) says which exist.
+const PRESENT_BITS: u64 = 256;
 
 simd! {
     fn code_ints(v: &[i64], min: i64, span: u64, times: u64, codes: &mut [u64], miss: &mut [u8]) {
@@ -78,11 +86,11 @@ impl JoinTable {
         let live = table.live(keys, rows);
         // Null keys that match one another, floats and wide decimals take the general way.
         let general = null_equals_null && has_null_key || types.iter().any(|t| t.is_wide() || matches!(t.ty, Type::F64 | Type::Any));
-        if !general && table.measure(keys, rows, &live)? {
-            table.index_codes(keys, rows, &live)?;
+        if !general && table.measure(keys, rows, live.as_deref())? {
+            table.index_codes(keys, rows, live.as_deref())?;
         } else {
             table.coders.clear();
-            table.index_groups(keys, rows, &live)?;
+            table.index_groups(keys, rows, live.as_deref())?;
         }
         Ok(table)
     }
@@ -116,7 +124,7 @@ impl JoinTable {
         self.next.capacity() * 4
             + match &self.index {
                 Index::Array(heads) => heads.capacity() * 4,
-                Index::Hash { slots, codes } => (slots.capacity() + codes.capacity()) * 8,
+                Index::Hash { slots, codes, present } => (slots.capacity() + codes.capacity() + present.capacity()) * 8,
                 Index::Groups { table, heads } => table.size() + heads.capacity() * 4,
             }
     }
@@ -138,32 +146,34 @@ impl JoinTable {
         }
     }
 
-    fn live(&self, keys: &[Vector], rows: usize) -> Vec<u8> {
-        let mut live = vec![1u8; rows];
-        if !self.null_equals_null {
-            for valid in keys.iter().filter_map(|k| k.valid.as_ref()) {
-                live.iter_mut().zip(valid.iter()).for_each(|(l, v)| *l &= v);
-            }
+    /// 1 for each row that can match; none when all can.
+    fn live(&self, keys: &[Vector], rows: usize) -> Option<Vec<u8>> {
+        if self.null_equals_null || !self.has_null_key {
+            return None;
         }
-        live
+        let mut live = vec![1u8; rows];
+        for valid in keys.iter().filter_map(|k| k.valid.as_ref()) {
+            live.iter_mut().zip(valid.iter()).for_each(|(l, v)| *l &= v);
+        }
+        Some(live)
     }
 
     /// Measures the key ranges; false when their product does not fit 64 bits.
-    fn measure(&mut self, keys: &[Vector], rows: usize, live: &[u8]) -> Result<bool> {
+    fn measure(&mut self, keys: &[Vector], rows: usize, live: Option<&[u8]>) -> Result<bool> {
         let mut product = 1u128;
         for key in keys {
             let coder = match &key.values {
                 Values::Str(s) => {
                     let mut interner = Interner::default();
-                    interner.intern_all(s, false, Some(live), rows, &mut vec![]);
+                    interner.intern_all(s, false, live, rows, &mut vec![]);
                     product = product.saturating_mul(interner.len().max(1) as u128);
                     Coder::Text(interner)
                 }
                 values => {
                     let v = integers(values, rows)?;
-                    let (lo, hi) = match live.contains(&0) {
-                        false => arith::range_i64(&v),
-                        true => arith::range_i64(&v.iter().zip(live).filter(|(_, l)| **l != 0).map(|(v, _)| *v).collect::<Vec<_>>()),
+                    let (lo, hi) = match live {
+                        None => arith::range_i64(&v),
+                        Some(live) => arith::range_i64(&v.iter().zip(live).filter(|(_, l)| **l != 0).map(|(v, _)| *v).collect::<Vec<_>>()),
                     };
                     let span = if lo > hi { 0 } else { (i128::from(hi) - i128::from(lo)) as u128 + 1 };
                     product = product.saturating_mul(span.max(1));
@@ -188,23 +198,27 @@ impl JoinTable {
             .product()
     }
 
-    fn index_codes(&mut self, keys: &[Vector], rows: usize, live: &[u8]) -> Result<()> {
+    fn index_codes(&mut self, keys: &[Vector], rows: usize, live: Option<&[u8]>) -> Result<()> {
         let mut scratch = ProbeScratch::default();
         self.encode(&keys.iter().collect::<Vec<_>>(), rows, &mut scratch)?;
         let codes = scratch.codes;
         let product = self.product();
         let mut chains = Chains::new(rows);
-        if product <= (rows as u64 * 4).max(1 << 16) {
+        if product <= (rows as u64 * 4).max(ARRAY_FREE) {
             let mut heads = vec![0u32; product as usize];
-            for i in (0..rows).rev().filter(|i| live[*i] != 0) {
+            for i in (0..rows).rev().filter(|i| live.is_none_or(|l| l[*i] != 0)) {
                 chains.push(&mut heads[codes[i] as usize], i);
             }
             self.index = Index::Array(heads);
         } else {
             let mut slots = vec![0u64; (rows * 2).next_power_of_two().max(16)];
             let mask = slots.len() - 1;
-            for i in (0..rows).rev().filter(|i| live[*i] != 0) {
-                let h = hash::word(codes[i]);
+            let hashes: Vec<u64> = codes.iter().map(|c| hash::word(*c)).collect();
+            for i in (0..rows).rev().filter(|i| live.is_none_or(|l| l[*i] != 0)) {
+                if let Some(ahead) = i.checked_sub(16) {
+                    crate::group::prefetch(&slots[hashes[ahead] as usize & mask]);
+                }
+                let h = hashes[i];
                 let salt = h & !0xFFFF_FFFF;
                 let mut at = h as usize & mask;
                 loop {
@@ -219,19 +233,25 @@ impl JoinTable {
                     at = (at + 1) & mask;
                 }
             }
-            self.index = Index::Hash { slots, codes };
+            let mut present = vec![];
+            if product <= (rows as u64).saturating_mul(PRESENT_BITS) {
+                present.resize((product as usize).div_ceil(64), 0u64);
+                let live = codes.iter().enumerate().filter(|(i, _)| live.is_none_or(|l| l[*i] != 0));
+                live.for_each(|(_, c)| present[*c as usize / 64] |= 1 << (c % 64));
+            }
+            self.index = Index::Hash { slots, codes, present };
         }
         self.next = chains.finish();
         Ok(())
     }
 
-    fn index_groups(&mut self, keys: &[Vector], rows: usize, live: &[u8]) -> Result<()> {
+    fn index_groups(&mut self, keys: &[Vector], rows: usize, live: Option<&[u8]>) -> Result<()> {
         let mut table = Groups::new(&self.types);
         let mut ids = vec![];
         table.ids(&keys.iter().collect::<Vec<_>>(), rows, &mut ids)?;
         let mut heads = vec![0u32; table.len()];
         let mut chains = Chains::new(rows);
-        for i in (0..rows).rev().filter(|i| live[*i] != 0) {
+        for i in (0..rows).rev().filter(|i| live.is_none_or(|l| l[*i] != 0)) {
             chains.push(&mut heads[ids[i] as usize], i);
         }
         self.next = chains.finish();
@@ -305,14 +325,42 @@ impl JoinTable {
             }
             return Ok(());
         }
+        if let (Index::Array(by_code), [Coder::Int { min, span }], [key]) = (&self.index, self.coders.as_slice(), keys) {
+            if *span == by_code.len() as u64 && *span > 0 && !key.constant {
+                heads.resize(n, 0);
+                match &key.values {
+                    Values::I64(v) => array_i64(&v[..n], *min, by_code, heads),
+                    Values::I32(v) => array_i32(&v[..n], *min, by_code, heads),
+                    _ => heads.clear(),
+                }
+                if heads.len() == n {
+                    if let Some(valid) = &key.valid {
+                        heads.iter_mut().zip(valid.iter()).for_each(|(h, v)| *h *= u32::from(*v));
+                    }
+                    return Ok(());
+                }
+            }
+        }
         self.encode(keys, n, scratch)?;
-        let (codes, miss) = (&scratch.codes, &scratch.miss);
+        let (codes, miss) = (&scratch.codes, &mut scratch.miss);
         match &self.index {
             Index::Array(by_code) if by_code.is_empty() => heads.resize(n, 0),
             Index::Array(by_code) => {
-                heads.extend(codes.iter().zip(miss).map(|(c, m)| if *m != 0 { 0 } else { by_code[*c as usize] }));
+                // A miss reads slot 0 and forgets it: no branch to predict.
+                heads.extend(codes.iter().zip(miss).map(|(c, m)| {
+                    let hit = u32::from(*m == 0);
+                    by_code[*c as usize * hit as usize] * hit
+                }));
             }
-            Index::Hash { slots, codes: build } => probe_hash(slots, build, codes, miss, heads),
+            Index::Hash { slots, codes: build, present } => {
+                if !present.is_empty() {
+                    for (c, m) in codes.iter().zip(miss.iter_mut()) {
+                        let at = if *m == 0 { *c } else { 0 };
+                        *m |= 1 - (present[at as usize / 64] >> (at % 64) & 1) as u8;
+                    }
+                }
+                probe_hash(slots, build, codes, miss, heads);
+            }
             Index::Groups { .. } => {}
         }
         Ok(())
@@ -325,30 +373,66 @@ impl JoinTable {
     }
 }
 
+simd! {
+    fn array_i64(v: &[i64], min: i64, by_code: &[u32], heads: &mut [u32]) {
+        let span = by_code.len() as u64;
+        for (h, v) in heads.iter_mut().zip(v) {
+            let d = v.wrapping_sub(min) as u64;
+            let hit = d < span;
+            // SAFETY: the index is below `span`, which is the length, or 0 of an array that is not empty.
+            let head = unsafe { *by_code.get_unchecked(if hit { d as usize } else { 0 }) };
+            *h = if hit { head } else { 0 };
+        }
+    }
+}
+simd! {
+    fn array_i32(v: &[i32], min: i64, by_code: &[u32], heads: &mut [u32]) {
+        let span = by_code.len() as u64;
+        for (h, v) in heads.iter_mut().zip(v) {
+            let d = i64::from(*v).wrapping_sub(min) as u64;
+            let hit = d < span;
+            // SAFETY: as in `array_i64`.
+            let head = unsafe { *by_code.get_unchecked(if hit { d as usize } else { 0 }) };
+            *h = if hit { head } else { 0 };
+        }
+    }
+}
+
 fn probe_hash(slots: &[u64], build: &[u64], codes: &[u64], miss: &[u8], heads: &mut Vec<u32>) {
     let mask = slots.len() - 1;
-    let hashes: Vec<u64> = codes.iter().map(|c| hash::word(*c)).collect();
-    for (i, code) in codes.iter().enumerate() {
-        if let Some(ahead) = hashes.get(i + 16) {
+    heads.resize(codes.len(), 0);
+    // Only rows that may hit are hashed; the selection has no branch to predict.
+    let mut rows = vec![0u32; codes.len() + 1];
+    let mut hits = 0;
+    for (i, m) in miss.iter().enumerate() {
+        rows[hits] = i as u32;
+        hits += usize::from(*m == 0);
+    }
+    let rows = &rows[..hits];
+    let hashes: Vec<u64> = rows.iter().map(|r| hash::word(codes[*r as usize])).collect();
+    for (k, row) in rows.iter().enumerate() {
+        if let Some(ahead) = hashes.get(k + 16) {
             crate::group::prefetch(&slots[*ahead as usize & mask]);
         }
-        let mut head = 0;
-        if miss[i] == 0 {
-            let h = hashes[i];
-            let mut at = h as usize & mask;
-            loop {
-                let slot = slots[at];
-                if slot as u32 == 0 {
-                    break;
-                }
-                if (slot ^ h) >> 32 == 0 && build[slot as u32 as usize - 1] == *code {
-                    head = slot as u32;
-                    break;
-                }
-                at = (at + 1) & mask;
+        if let Some(ahead) = hashes.get(k + 8) {
+            let head = slots[*ahead as usize & mask] as u32 as usize;
+            if let Some(code) = build.get(head.wrapping_sub(1)) {
+                crate::group::prefetch(code);
             }
         }
-        heads.push(head);
+        let (h, code) = (hashes[k], codes[*row as usize]);
+        let mut at = h as usize & mask;
+        loop {
+            let slot = slots[at];
+            if slot as u32 == 0 {
+                break;
+            }
+            if (slot ^ h) >> 32 == 0 && build[slot as u32 as usize - 1] == code {
+                heads[*row as usize] = slot as u32;
+                break;
+            }
+            at = (at + 1) & mask;
+        }
     }
 }
 
@@ -374,7 +458,12 @@ impl Chains {
     }
 }
 
-fn integers(v: &Values, n: usize) -> Result<Vec<i64>> {
+fn integers(v: &Values, n: usize) -> Result<Cow<'_, [i64]>> {
+    match v {
+        Values::I64(v) => return Ok(Cow::Borrowed(&v[..n])),
+        Values::I32(v) => return Ok(v[..n].iter().map(|v| i64::from(*v)).collect()),
+        _ => {}
+    }
     wide_integers(v, n)?.into_iter().map(|v| v.ok_or_else(|| Error::bug("join key does not fit its declared precision"))).collect()
 }
 

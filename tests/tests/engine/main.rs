@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod corpus;
+mod decode;
 mod foreign;
 mod matrix;
 mod resident;

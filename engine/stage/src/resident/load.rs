@@ -104,7 +104,7 @@ async fn row_groups(
         let memory = Arc::clone(memory);
         pool.run(move || {
             let mut blocks = vec![];
-            fetched.decode(&mut Reader::default(), |b| {
+            fetched.decode(|b| {
                 memory.grow(&b)?;
                 blocks.push(b);
                 Ok(())

@@ -13,7 +13,10 @@ use millstream_kernels::filter::{Selection, select};
 use millstream_kernels::join::ProbeScratch;
 use millstream_kernels::program::{Instr, Reg};
 use millstream_kernels::{Buf, Strings, Values, Vector, arith, boolean, cast, compare, gather};
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Where the rows of a chunk go at the end of the program.
@@ -25,10 +28,30 @@ pub trait RowSink {
     fn consume(&mut self, regs: &mut Registers) -> Result<()>;
 }
 
+/// Columns that are read only where, and only for the rows that, somebody asks for.
+pub trait Columns {
+    /// Column `c` of the rows `start .. start + len`, or of those that `picked` names among them
+    /// (relative to `start`). Chunks are asked for in ascending order, each as often as needed.
+    ///
+    /// # Errors
+    /// `Invalid` when the data cannot be decoded; the message says where.
+    fn column(&mut self, c: usize, start: usize, len: usize, picked: Option<&[u32]>) -> Result<Vector>;
+}
+
+/// Where the inputs of a chunk are read when an instruction first needs them.
+#[derive(Clone)]
+struct Late {
+    columns: Rc<RefCell<dyn Columns>>,
+    inputs: usize,
+    start: usize,
+    len: usize,
+}
+
 /// The registers of one chunk.
 #[derive(Clone, Default)]
 pub struct Registers {
     slots: Vec<Option<(usize, Vector)>>,
+    late: Option<Late>,
     /// Rows now live.
     pub rows: usize,
     /// `steps[g]`: row of generation `g` behind each row of generation `g + 1`.
@@ -40,7 +63,13 @@ pub struct Registers {
 impl Registers {
     /// Empty registers for a program with `registers` of them.
     pub fn new(registers: usize, rows: usize) -> Self {
-        Self { slots: vec![None; registers], rows, steps: vec![], composed: HashMap::new() }
+        Self { slots: vec![None; registers], late: None, rows, steps: vec![], composed: HashMap::new() }
+    }
+
+    /// Registers of `registers` whose first `inputs` are read late, from the rows `start .. start + rows`.
+    fn late(registers: usize, inputs: usize, columns: &Rc<RefCell<dyn Columns>>, start: usize, rows: usize) -> Self {
+        let late = Some(Late { columns: Rc::clone(columns), inputs, start, len: rows });
+        Self { late, ..Self::new(registers, rows) }
     }
 
     /// Writes a register at the current generation.
@@ -56,7 +85,7 @@ impl Registers {
         let now = self.steps.len();
         let (at, constant) = match &self.slots[r as usize] {
             Some((at, v)) => (*at, v.constant),
-            None => return Err(Error::bug(format!("register {r} is read before it is written"))),
+            None => return self.fetch(r),
         };
         if at == now {
             return Ok(());
@@ -68,6 +97,17 @@ impl Registers {
             }
             *at = now;
         }
+        Ok(())
+    }
+
+    /// Reads an input for the rows that are live by now.
+    fn fetch(&mut self, r: Reg) -> Result<()> {
+        let late = self.late.clone().filter(|l| (r as usize) < l.inputs);
+        let late = late.ok_or_else(|| Error::bug(format!("register {r} is read before it is written")))?;
+        let rows = if self.steps.is_empty() { None } else { Some(self.rows_of(0)) };
+        let mut columns = late.columns.try_borrow_mut().map_err(Error::bug)?;
+        let v = columns.column(r as usize, late.start, late.len, rows.as_ref().map(|r| r.as_slice()))?;
+        self.slots[r as usize] = Some((self.steps.len(), v));
         Ok(())
     }
 
@@ -137,6 +177,23 @@ impl Chunks {
                 regs.set(r as Reg, c.slice(at, len));
             }
             self.run(regs, 0, sink)?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Runs the rows `rows` of `columns`, chunk by chunk; an input is read when an instruction needs it,
+    /// for the rows that are live by then.
+    ///
+    /// # Errors
+    /// As [`Chunks::block`], and what `columns` raises.
+    pub fn late(&mut self, columns: &Rc<RefCell<dyn Columns>>, rows: Range<usize>, sink: &mut dyn RowSink) -> Result<()> {
+        let program = Arc::clone(&self.bound.program);
+        let mut at = rows.start;
+        while at < rows.end {
+            self.cancel.check()?;
+            let len = program.chunk_rows().min(rows.end - at);
+            self.run(Registers::late(program.types.len(), program.inputs.len(), columns, at, len), 0, sink)?;
             at += len;
         }
         Ok(())

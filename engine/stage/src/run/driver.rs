@@ -1,6 +1,6 @@
 //! Feeds a stage: builds first, then morsels to workers, tails, and the sink's end.
 
-use super::chunk::{Chunks, RowSink};
+use super::chunk::{Chunks, Columns, RowSink};
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink, build, join_blocks, sort};
 use super::{Bound, Built, Carried, split};
@@ -23,7 +23,9 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use millstream_kernels::program::Instr;
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex, mpsc};
@@ -125,7 +127,39 @@ pub(super) enum WorkerSink {
     Reference(ReferenceSink),
 }
 
+/// Rows of a row group after which a worker says what it holds.
+const RESERVE_ROWS: usize = 16 * 1024;
+
 impl Worker {
+    /// Takes a morsel to the end of the program.
+    fn morsel(&mut self, morsel: Morsel, inputs: &[usize]) -> Result<()> {
+        match morsel {
+            Morsel::Fetched(f) if matches!(self.engine, Engine::Chunks(_)) => self.row_group(f),
+            morsel => {
+                let mut reader = std::mem::take(&mut self.reader);
+                morsel.blocks(inputs, &mut reader, |b| self.block(&b))?;
+                self.reader = reader;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a row group, decoding only what the program asks for.
+    fn row_group(&mut self, fetched: Fetched) -> Result<()> {
+        let rows = fetched.rows();
+        let columns: Rc<RefCell<dyn Columns>> = Rc::new(RefCell::new(fetched.open()?));
+        self.metrics.input_rows.add(rows);
+        let mut at = 0;
+        while at < rows {
+            let next = rows.min(at + RESERVE_ROWS);
+            let Engine::Chunks(c) = &mut self.engine else { return Err(Error::bug("the reference reads whole blocks")) };
+            c.late(&columns, at..next, self.sink.rows()?)?;
+            self.reserve()?;
+            at = next;
+        }
+        Ok(())
+    }
+
     pub(super) fn block(&mut self, block: &Block) -> Result<()> {
         self.metrics.input_rows.add(block.rows);
         match (&mut self.engine, &mut self.sink) {
@@ -133,6 +167,10 @@ impl Worker {
             (Engine::Rows(p), WorkerSink::Reference(sink)) => p.block(block, sink)?,
             (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
         }
+        self.reserve()
+    }
+
+    fn reserve(&mut self) -> Result<()> {
         let held = match &self.sink {
             WorkerSink::Group(g) => g.size(),
             WorkerSink::Rows(r) => r.size(),
@@ -197,7 +235,7 @@ impl Morsel {
     /// Hands the morsel's rows on as blocks of the program's inputs.
     pub(super) fn blocks(self, inputs: &[usize], reader: &mut Reader, mut take: impl FnMut(Block) -> Result<()>) -> Result<()> {
         match self {
-            Morsel::Fetched(f) => f.decode(reader, take),
+            Morsel::Fetched(f) => f.decode(take),
             Morsel::Block(b) => take(b),
             Morsel::Batch(b) => {
                 let block = reader.block(&b, inputs)?;
@@ -256,7 +294,7 @@ impl Run<'_> {
         }
         let sink = match self.stage.sink() {
             Sink::Group { keys, aggregates } => WorkerSink::Group(GroupSink::new(program, keys, aggregates)?),
-            sink => WorkerSink::Rows(RowsSink::new(sink.reads())),
+            sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
         let engine = Engine::Chunks(Chunks::new(Arc::clone(bound), self.cancel.clone()));
         Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() })
@@ -326,7 +364,7 @@ impl Run<'_> {
         for mut worker in workers {
             let (source, pool, inputs) = (Arc::clone(source), settings.pool.clone(), Arc::clone(&inputs));
             let (metrics, cancel, out) = (self.metrics.clone(), self.cancel.clone(), self.out.clone());
-            let schema = self.stage.schema();
+            let stage = self.stage.clone();
             tasks.push(SpawnedTask::spawn(async move {
                 while let Some(morsel) = source.next(&metrics.fetch).await? {
                     cancel.check()?;
@@ -334,14 +372,12 @@ impl Run<'_> {
                     worker = pool
                         .run(move || {
                             let _timer = time.timer();
-                            let mut reader = std::mem::take(&mut worker.reader);
-                            morsel.blocks(&inputs, &mut reader, |b| worker.block(&b))?;
-                            worker.reader = reader;
+                            worker.morsel(morsel, &inputs)?;
                             Ok(worker)
                         })
                         .await?;
                     if let Some(out) = &out {
-                        flush(&mut worker, &schema, out, &metrics).await?;
+                        flush(&mut worker, &stage, out, &metrics).await?;
                     }
                 }
                 Ok::<_, Error>(worker)
@@ -383,7 +419,7 @@ impl Run<'_> {
         }
         if let Some(out) = &self.out {
             for w in &mut workers {
-                flush(w, &self.stage.schema(), out, &self.metrics).await?;
+                flush(w, self.stage, out, &self.metrics).await?;
             }
         }
         Ok(workers)
@@ -398,7 +434,7 @@ impl Run<'_> {
             held.push(w.reservation);
             match w.sink {
                 WorkerSink::Group(g) => groups.push(g),
-                WorkerSink::Rows(r) => parts.extend(r.parts),
+                WorkerSink::Rows(mut r) => parts.extend(r.take(self.stage.program())?),
                 WorkerSink::Reference(r) => reference.push(r),
             }
         }
@@ -445,11 +481,11 @@ async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {
 }
 
 /// Sends a collect sink's rows on.
-async fn flush(worker: &mut Worker, schema: &arrow::datatypes::SchemaRef, out: &BatchSender, metrics: &StageMetrics) -> Result<()> {
+async fn flush(worker: &mut Worker, stage: &StageExec, out: &BatchSender, metrics: &StageMetrics) -> Result<()> {
     let WorkerSink::Rows(rows) = &mut worker.sink else { return Ok(()) };
-    for b in std::mem::take(&mut rows.parts) {
+    if let Some(b) = rows.take(stage.program())? {
         metrics.output_rows.add(b.rows);
-        out.send(Ok(to_batch(&b, schema)?)).await.map_err(|_| Error::cancelled())?;
+        out.send(Ok(to_batch(&b, &stage.schema())?)).await.map_err(|_| Error::cancelled())?;
     }
     Ok(())
 }

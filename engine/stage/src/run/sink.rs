@@ -8,6 +8,7 @@ use crate::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
+use millstream_kernels::gather::Growing;
 use millstream_kernels::group::{Groups, KeyType, State};
 use millstream_kernels::program::Reg;
 use millstream_kernels::{Values, Vector, gather};
@@ -179,34 +180,43 @@ impl RowSink for GroupSink {
 
 /// Rows as they come: collect, build and sort start from it.
 pub struct RowsSink {
-    columns: Vec<Reg>,
-    /// Chunks not yet joined.
-    pub parts: Vec<Block>,
-    size: usize,
+    registers: Vec<Reg>,
+    columns: Vec<Growing>,
+    rows: usize,
 }
 
 impl RowsSink {
-    /// A sink of these registers.
-    pub fn new(columns: Vec<Reg>) -> Self {
-        Self { columns, parts: vec![], size: 0 }
+    /// A sink of these registers of `program`.
+    pub fn new(program: &Program, registers: Vec<Reg>) -> Self {
+        let columns = registers.iter().map(|r| Growing::new(program.ty(*r))).collect();
+        Self { registers, columns, rows: 0 }
     }
 
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
-        self.size
+        self.columns.iter().map(Growing::size).sum()
+    }
+
+    /// The rows so far, none when there are none; the sink is empty again.
+    ///
+    /// # Errors
+    /// As [`Growing::finish`].
+    pub fn take(&mut self, program: &Program) -> Result<Option<Block>> {
+        let full = std::mem::replace(self, Self::new(program, self.registers.clone()));
+        if full.rows == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Block { columns: gather::finish_all(full.columns)?, rows: full.rows }))
     }
 }
 
 impl RowSink for RowsSink {
     fn consume(&mut self, regs: &mut Registers) -> Result<()> {
-        let mut columns = Vec::with_capacity(self.columns.len());
-        for r in &self.columns {
+        for (r, column) in self.registers.iter().zip(&mut self.columns) {
             regs.sync(*r)?;
-            let v = gather::expand(regs.get(*r)?, regs.rows)?;
-            self.size += super::vector_size(&v);
-            columns.push(v);
+            column.push(regs.get(*r)?, regs.rows)?;
         }
-        self.parts.push(Block { columns, rows: regs.rows });
+        self.rows += regs.rows;
         Ok(())
     }
 }

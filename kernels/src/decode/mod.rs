@@ -1,0 +1,28 @@
+//! Encoded values of a column page to registers: bit-packed codes, plain values, strings.
+//!
+//! Contract: `n` values or an error. Every length and every code is checked against the bytes given, so
+//! a page that lies is an `Invalid` error and never a panic. Bits. Source: the Parquet format,
+//! "Encodings" (RLE / bit-packing hybrid, PLAIN).
+
+mod cpu;
+pub mod reference;
+
+pub use cpu::{check_codes, codes, lookup, plain, spans, spread, views};
+
+use crate::Error;
+
+/// Where a string lies in its page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Number of bytes.
+    pub len: u32,
+}
+
+fn corrupt(what: impl std::fmt::Display) -> Error {
+    Error::invalid(format!("corrupt page: {what}"))
+}
+
+#[cfg(test)]
+mod tests;

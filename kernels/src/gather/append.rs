@@ -1,0 +1,260 @@
+//! A register that grows chunk by chunk: what sinks that keep rows are made of.
+
+use super::{as_views, concat};
+use crate::group::Interner;
+use crate::program::Type;
+use crate::vector::{Dictionary, Strings, Values, Vector};
+use crate::{Error, Result};
+use arrow::array::StringViewArray;
+use arrow::buffer::{Buffer, ScalarBuffer};
+use std::sync::Arc;
+
+/// Rows of one column, appended. Integers widen to 128 bits when a chunk needs it; dictionaries are
+/// merged into one, and become views when a chunk comes as views.
+///
+/// Law: what [`Growing::finish`] gives equals [`concat`] of the chunks.
+pub struct Growing {
+    ty: Type,
+    values: Parts,
+    valid: Option<Vec<u8>>,
+    rows: usize,
+}
+
+enum Parts {
+    Empty,
+    Bool(Vec<u8>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+    I128(Vec<i128>),
+    F64(Vec<f64>),
+    /// All chunks so far are over one dictionary, which keeps its identity.
+    Codes {
+        dict: Arc<Dictionary>,
+        codes: Vec<i32>,
+    },
+    Dict {
+        interner: Box<Interner>,
+        ids: Vec<u64>,
+    },
+    Views {
+        views: Vec<u128>,
+        buffers: Vec<Buffer>,
+    },
+    Any(Vec<Vector>),
+}
+
+impl Growing {
+    /// No rows yet of a column of type `ty`.
+    pub fn new(ty: Type) -> Self {
+        Self { ty, values: Parts::Empty, valid: None, rows: 0 }
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of memory held; shared string buffers count in full.
+    pub fn size(&self) -> usize {
+        let values = match &self.values {
+            Parts::Empty => 0,
+            Parts::Bool(v) => v.capacity(),
+            Parts::I32(v) => v.capacity() * 4,
+            Parts::I64(v) => v.capacity() * 8,
+            Parts::I128(v) => v.capacity() * 16,
+            Parts::F64(v) => v.capacity() * 8,
+            Parts::Codes { codes, .. } => codes.capacity() * 4,
+            Parts::Dict { interner, ids } => interner.size() + ids.capacity() * 8,
+            Parts::Views { views, buffers } => views.capacity() * 16 + buffers.iter().map(Buffer::len).sum::<usize>(),
+            Parts::Any(parts) => parts.iter().map(|p| if let Values::Any(a) = &p.values { a.get_array_memory_size() } else { 0 }).sum(),
+        };
+        values + self.valid.as_ref().map_or(0, Vec::capacity)
+    }
+
+    /// Appends the first `n` rows of a register.
+    ///
+    /// # Errors
+    /// `Bug` when it is of another type.
+    pub fn push(&mut self, v: &Vector, n: usize) -> Result<()> {
+        if v.constant {
+            return self.push(&super::expand(v, n)?, n);
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        self.push_valid(v, n);
+        self.push_values(v, n)?;
+        self.rows += n;
+        Ok(())
+    }
+
+    fn push_valid(&mut self, v: &Vector, n: usize) {
+        match (&mut self.valid, &v.valid) {
+            (None, None) => {}
+            (Some(all), None) => all.resize(self.rows + n, 1),
+            (all, Some(valid)) => all.get_or_insert_with(|| vec![1; self.rows]).extend_from_slice(&valid[..n]),
+        }
+    }
+
+    fn push_values(&mut self, v: &Vector, n: usize) -> Result<()> {
+        self.prepare(&v.values)?;
+        match (&mut self.values, &v.values) {
+            (Parts::Bool(out), Values::Bool(v)) => out.extend_from_slice(&v[..n]),
+            (Parts::I32(out), Values::I32(v)) => out.extend_from_slice(&v[..n]),
+            (Parts::I64(out), Values::I64(v)) => out.extend_from_slice(&v[..n]),
+            (Parts::F64(out), Values::F64(v)) => out.extend_from_slice(&v[..n]),
+            (Parts::I128(out), values) => out.extend(crate::compare::widened(values, n)?),
+            (Parts::Codes { codes, .. }, Values::Str(Strings::Dict { codes: more, .. })) => codes.extend_from_slice(&more[..n]),
+            (Parts::Dict { interner, ids }, Values::Str(s)) => interner.intern_all(s, false, v.valid.as_deref(), n, ids),
+            (Parts::Views { views, buffers }, Values::Str(s)) => append_views(views, buffers, &as_views(s)?, n),
+            (Parts::Any(parts), Values::Any(_)) => parts.push(v.slice(0, n)),
+            _ => return Err(Error::bug("registers of different types in one column")),
+        }
+        Ok(())
+    }
+
+    /// Makes `self.values` able to take `next`.
+    fn prepare(&mut self, next: &Values) -> Result<()> {
+        if let (Parts::Codes { dict, codes }, Values::Str(s)) = (&mut self.values, next) {
+            if !matches!(s, Strings::Dict { dict: other, .. } if other.id() == dict.id()) {
+                // Another dictionary: from here on the strings are merged into one of our own.
+                let (mut interner, mut ids) = (Box::<Interner>::default(), vec![]);
+                let held = Strings::Dict { codes: std::mem::take(codes).into(), dict: Arc::clone(dict) };
+                interner.intern_all(&held, false, self.valid.as_deref(), held.len(), &mut ids);
+                self.values = Parts::Dict { interner, ids };
+            }
+        }
+        match (&mut self.values, next) {
+            (Parts::Empty, next) => {
+                self.values = match next {
+                    Values::Bool(_) => Parts::Bool(vec![]),
+                    Values::I32(_) => Parts::I32(vec![]),
+                    Values::I64(_) => Parts::I64(vec![]),
+                    Values::I128(_) => Parts::I128(vec![]),
+                    Values::F64(_) => Parts::F64(vec![]),
+                    Values::Str(Strings::Dict { dict, .. }) => Parts::Codes { dict: Arc::clone(dict), codes: vec![] },
+                    Values::Str(Strings::View(_)) => Parts::Views { views: vec![], buffers: vec![] },
+                    Values::Any(_) => Parts::Any(vec![]),
+                };
+            }
+            (Parts::I64(v), Values::I128(_)) => self.values = Parts::I128(v.iter().map(|v| i128::from(*v)).collect()),
+            (Parts::Dict { interner, ids }, Values::Str(Strings::View(_))) => {
+                let strings = dictionary(std::mem::take(interner), ids)?;
+                let (mut views, mut buffers) = (vec![], vec![]);
+                append_views(&mut views, &mut buffers, &as_views(&strings)?, ids.len());
+                self.values = Parts::Views { views, buffers };
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The rows as one register.
+    ///
+    /// # Errors
+    /// `Bug` when Arrow refuses what it should not; `Exhausted` past 2 GiB of distinct strings.
+    pub fn finish(self) -> Result<Vector> {
+        let values = match self.values {
+            Parts::Empty => return concat(&[], self.ty),
+            Parts::Bool(v) => Values::Bool(v.into()),
+            Parts::I32(v) => Values::I32(v.into()),
+            Parts::I64(v) => Values::I64(v.into()),
+            Parts::I128(v) => Values::I128(v.into()),
+            Parts::F64(v) => Values::F64(v.into()),
+            Parts::Codes { dict, codes } => Values::Str(Strings::Dict { codes: codes.into(), dict }),
+            Parts::Dict { interner, ids } => Values::Str(dictionary(interner, &ids)?),
+            Parts::Views { views, buffers } => {
+                // SAFETY: every view was taken from a valid array and points into the same buffer, whose
+                // new number `append_views` wrote.
+                Values::Str(Strings::View(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, None) }))
+            }
+            Parts::Any(parts) => return concat(&parts, self.ty),
+        };
+        Ok(Vector::with_valid(values, self.valid.map(Into::into)))
+    }
+}
+
+fn dictionary(mut interner: Box<Interner>, ids: &[u64]) -> Result<Strings> {
+    // A null row has code 0, which must exist.
+    if interner.is_empty() {
+        interner.intern(b"");
+    }
+    let codes = ids.iter().map(|i| *i as i32).collect::<Vec<_>>();
+    let dict = interner.dictionary().map_err(|e| Error::new(crate::ErrorKind::Exhausted, e))?;
+    Ok(Strings::Dict { codes: codes.into(), dict })
+}
+
+/// Views longer than this point into a buffer.
+const INLINE: u32 = 12;
+
+/// Appends views, whose buffers get new numbers.
+fn append_views(views: &mut Vec<u128>, buffers: &mut Vec<Buffer>, v: &StringViewArray, n: usize) {
+    let numbers: Vec<u128> = v
+        .data_buffers()
+        .iter()
+        .map(|b| {
+            let same = |known: &Buffer| known.as_ptr() == b.as_ptr() && known.len() == b.len();
+            let at = buffers.iter().rposition(same).unwrap_or_else(|| {
+                buffers.push(b.clone());
+                buffers.len() - 1
+            });
+            at as u128
+        })
+        .collect();
+    views.extend(v.views()[..n].iter().map(|view| {
+        if *view as u32 <= INLINE {
+            return *view;
+        }
+        let number = (*view >> 64) as u32 as usize;
+        (view & !(0xFFFF_FFFFu128 << 64)) | numbers[number] << 64
+    }));
+}
+
+impl std::fmt::Debug for Growing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Growing({:?}, {} rows)", self.ty, self.rows)
+    }
+}
+
+/// Columns that grow together, taken as registers.
+///
+/// # Errors
+/// As [`Growing::finish`].
+pub fn finish_all(columns: Vec<Growing>) -> Result<Vec<Vector>> {
+    columns.into_iter().map(Growing::finish).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Gen, TYPES, check_rows};
+
+    #[test]
+    fn equals_the_concatenation_of_the_chunks() {
+        let mut g = Gen::new(41);
+        for round in 0..300 {
+            let ty = TYPES[round % TYPES.len()];
+            let parts: Vec<(Vector, usize)> = (0..g.below(6))
+                .map(|_| {
+                    let n = g.below(50) as usize;
+                    let constant = g.below(4) == 0;
+                    (g.vector(ty, n, constant), n)
+                })
+                .collect();
+            let mut growing = Growing::new(ty);
+            parts.iter().for_each(|(v, n)| growing.push(v, *n).unwrap());
+            let values: Vec<_> = parts.iter().flat_map(|(v, n)| (0..*n).map(|i| v.value(i).unwrap())).collect();
+            assert_eq!(growing.rows(), values.len());
+            let out = growing.finish().unwrap();
+            assert_eq!(out.values.len(), values.len());
+            check_rows(&out, values.len(), |i| values[i].clone());
+        }
+    }
+
+    #[test]
+    fn refuses_mixed_types() {
+        let mut growing = Growing::new(Type::I32);
+        growing.push(&Vector::new(Values::I32(vec![1].into())), 1).unwrap();
+        assert!(growing.push(&Vector::new(Values::F64(vec![1.0].into())), 1).is_err());
+    }
+}
