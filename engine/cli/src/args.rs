@@ -116,10 +116,10 @@ pub struct BenchArgs {
     /// Write the results as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Read query ids from stdin and answer one line of JSON for each.
+    /// Read query ids from stdin and answer one line of JSON for each; `ID FILE` also writes the rows as Parquet.
     #[arg(long, hide = true)]
     pub serve: bool,
-    /// Where the tables are read from.
+    /// Where the tables are read from; `memory` loads them once, before anything is timed.
     #[arg(long, value_enum, default_value = "parquet")]
     pub storage: Storage,
 }
@@ -127,6 +127,16 @@ pub struct BenchArgs {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Storage {
     Parquet,
+    Memory,
+}
+
+impl Storage {
+    pub fn name(self) -> &'static str {
+        match self {
+            Storage::Parquet => "parquet",
+            Storage::Memory => "memory",
+        }
+    }
 }
 
 #[derive(clap::Args)]

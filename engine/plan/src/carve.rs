@@ -3,14 +3,16 @@
 //! A node that a stage cannot take stays as it is, and its children are carved on their own.
 
 use crate::open::{Open, covers_join};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::logical_expr::AggregateUDF;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::analyze::AnalyzeExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::FilterExec;
@@ -41,7 +43,7 @@ impl Carve {
 impl PhysicalOptimizerRule for Carve {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let carving = Carving { checked: self.checked, ids: AtomicUsize::new(0) };
-        carving.carve(&plan)
+        carving.query(&plan)
     }
 
     fn name(&self) -> &str {
@@ -65,6 +67,20 @@ impl Carving {
     /// The id of the next stage: the same for the same plan.
     pub fn next_id(&self) -> String {
         format!("s{}", self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A whole query. DataFusion may have moved its sort below a join, whose order our workers do not
+    /// keep: such a query is sorted last.
+    fn query(&self, plan: &Plan) -> Result<Plan> {
+        if plan.is::<AnalyzeExec>() {
+            let carved = plan.children().into_iter().map(|c| self.query(c)).collect::<Result<Vec<_>>>()?;
+            return Arc::clone(plan).with_new_children(carved);
+        }
+        let moved = is_pipeline(plan) && plan.output_partitioning().partition_count() == 1 && plan.exists(|n| Ok(n.is::<SortExec>()))?;
+        match plan.output_ordering() {
+            Some(order) if moved => self.sort(plan, order, None),
+            _ => self.carve(plan),
+        }
     }
 
     fn carve(&self, plan: &Plan) -> Result<Plan> {
@@ -100,11 +116,14 @@ impl Carving {
         }
         if let Some(node) = plan.downcast_ref::<SortExec>() {
             if !node.preserve_partitioning() || node.input().output_partitioning().partition_count() == 1 {
-                return Ok(Some(self.sort(node, node.fetch())?));
+                return Ok(Some(self.sort(node.input(), node.expr(), node.fetch())?));
             }
         }
         if let Some(node) = plan.downcast_ref::<SortPreservingMergeExec>() {
-            return self.sorted(node.input(), node.fetch());
+            return match self.sorted(node.input(), node.fetch())? {
+                None if is_pipeline(node.input()) => Ok(Some(self.sort(node.input(), node.expr(), node.fetch())?)),
+                sorted => Ok(sorted),
+            };
         }
         Ok(None)
     }
@@ -127,7 +146,7 @@ impl Carving {
             open.join(node, build)?;
             return Ok(open);
         }
-        if let Some(inner) = exchange(plan) {
+        if let Some(inner) = exchange(plan).or_else(|| unlimited_sort(plan)) {
             return self.open(inner);
         }
         if let Some(stage) = self.breaker(plan)? {
@@ -140,7 +159,7 @@ impl Carving {
     /// is nothing left to merge.
     fn sorted(&self, plan: &Plan, fetch: Option<usize>) -> Result<Option<Plan>> {
         if let Some(sort) = plan.downcast_ref::<SortExec>() {
-            return Ok(Some(self.sort(sort, fetch.or(sort.fetch()))?));
+            return Ok(Some(self.sort(sort.input(), sort.expr(), fetch.or(sort.fetch()))?));
         }
         if let Some(p) = plan.downcast_ref::<ProjectionExec>() {
             if let Some(below) = self.sorted(p.input(), fetch)? {
@@ -150,12 +169,13 @@ impl Carving {
         Ok(None)
     }
 
-    fn sort(&self, node: &SortExec, fetch: Option<usize>) -> Result<Plan> {
-        let mut open = self.open(node.input())?;
+    /// The rows of `plan` in this order, or the first `fetch` of them.
+    fn sort(&self, plan: &Plan, by: &LexOrdering, fetch: Option<usize>) -> Result<Plan> {
+        let mut open = self.open(plan)?;
         let visible = open.columns.len();
         let mut columns = open.columns.clone();
         let mut order = vec![];
-        for e in node.expr().iter() {
+        for e in by.iter() {
             let r = open.lowering.expr(&e.expr, &open.columns.clone())?;
             let column = columns.iter().position(|c| *c == r).unwrap_or_else(|| {
                 columns.push(r);
@@ -163,7 +183,7 @@ impl Carving {
             });
             order.push(SortKey { column, descending: e.options.descending, nulls_first: e.options.nulls_first });
         }
-        Ok(open.finish(Sink::Sort { columns, visible, order, fetch }, node.schema(), self)?)
+        Ok(open.finish(Sink::Sort { columns, visible, order, fetch }, plan.schema(), self)?)
     }
 
     /// Partial, exchange and final collapse into one sink.
@@ -212,6 +232,14 @@ fn exchange(plan: &Plan) -> Option<&Plan> {
         return n.fetch().is_none().then(|| n.input());
     }
     plan.downcast_ref::<CooperativeExec>().map(CooperativeExec::input)
+}
+
+/// What lies behind a sort or merge of all rows: a stage above keeps no order, so it is for nothing.
+fn unlimited_sort(plan: &Plan) -> Option<&Plan> {
+    if let Some(n) = plan.downcast_ref::<SortExec>() {
+        return n.fetch().is_none().then(|| n.input());
+    }
+    plan.downcast_ref::<SortPreservingMergeExec>().filter(|n| n.fetch().is_none()).map(SortPreservingMergeExec::input)
 }
 
 fn partial(plan: &Plan) -> Option<&AggregateExec> {

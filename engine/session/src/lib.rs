@@ -13,12 +13,14 @@
 //! ```
 
 mod accelerate;
+mod cache;
 mod devices;
 mod error;
 mod session;
 mod table;
 
 pub use accelerate::accelerate;
+pub use cache::Cached;
 pub use devices::{AdapterInfo, Devices, devices};
 pub use error::{Error, ErrorKind, Result};
 pub use millstream_plan::Preference;

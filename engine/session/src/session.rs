@@ -1,6 +1,7 @@
 //! A session: catalog, settings, one pool.
 
 use crate::accelerate::with_stages;
+use crate::cache::CacheStatement;
 use crate::{Error, ErrorKind, Result, Table};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool};
@@ -112,11 +113,15 @@ impl Session {
         }
     }
 
-    /// Plans a SQL query. Statements that define something take effect at once.
+    /// Plans a SQL query. Statements that define something take effect at once, and so do `CACHE TABLE t`
+    /// and `UNCACHE TABLE t`.
     ///
     /// # Errors
     /// `Invalid` with the position of a syntax error, or the nearest name of an unknown column.
     pub async fn sql(&self, sql: &str) -> Result<Table> {
+        if let Some(statement) = CacheStatement::parse(&self.ctx, sql)? {
+            return self.run_cache(statement).await;
+        }
         Ok(Table::new(self.ctx.sql(sql).await?))
     }
 }

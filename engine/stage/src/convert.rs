@@ -154,6 +154,10 @@ pub fn to_array(v: &Vector, to: &DataType, rows: usize) -> Result<ArrayRef> {
             };
             Arc::new(PrimitiveArray::<dt::Decimal128Type>::new(wide.into(), n).with_precision_and_scale(*p, *s)?)
         }
+        (Values::I64(b), DataType::Decimal32(p, s)) => {
+            let array = PrimitiveArray::<dt::Decimal32Type>::new(b.iter().map(|v| *v as i32).collect::<Vec<_>>().into(), n);
+            Arc::new(array.with_precision_and_scale(*p, *s)?)
+        }
         (Values::I64(b), DataType::Decimal64(p, s)) => {
             let array = PrimitiveArray::<dt::Decimal64Type>::new(b.clone().into_scalar_buffer(), n);
             Arc::new(array.with_precision_and_scale(*p, *s)?)

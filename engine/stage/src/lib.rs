@@ -5,6 +5,7 @@
 //! lower     DataFusion expressions to instructions
 //! convert   Arrow arrays <-> registers, narrow types
 //! scan      the stage's own Parquet scan: fetch on tokio, decode on the pool
+//! resident  tables held in memory in narrow types
 //! run       one chunk: cpu, reference, gpu; sinks; the driver that feeds them
 //! exec      StageExec, the node in DataFusion's plan
 //! subquery  the scalar subqueries a program waits for, as a child of its stage
@@ -23,6 +24,7 @@ mod error;
 pub mod exec;
 pub mod lower;
 pub mod program;
+pub mod resident;
 pub mod run;
 pub mod scan;
 mod subquery;
@@ -32,3 +34,4 @@ pub use context::{Cancel, EpochContext, Pool, Settings};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::StageExec;
 pub use program::{AggregateCall, Call, ConstantSource, Device, Placement, Program, Scope, Sink, SortKey};
+pub use resident::{ResidentProvider, ResidentSource, ResidentTable};

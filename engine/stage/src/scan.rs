@@ -30,7 +30,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 mod column;
-mod prune;
+pub(crate) mod prune;
 
 use column::PagedColumn;
 

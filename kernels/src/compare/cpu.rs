@@ -89,14 +89,51 @@ fn typed<T: Ordered>(op: CompareOp, a: (&[T], bool), b: (&[T], bool), out: &mut 
 /// # Errors
 /// `Bug` when the types cannot be compared: the program is wrong.
 pub fn compare(op: CompareOp, a: &Vector, b: &Vector, n: usize) -> Result<Vector> {
-    if a.constant && b.constant && n > 0 {
-        let one = compare_rows(op, a, b, 1)?;
-        return Ok(Vector { constant: true, ..one });
-    }
-    compare_rows(op, a, b, n)
+    compare_remembered(op, a, b, n, &mut EntryMemo::default())
 }
 
-fn compare_rows(op: CompareOp, a: &Vector, b: &Vector, n: usize) -> Result<Vector> {
+/// Like [`compare`]; `memo` is of one comparison and is kept between its chunks.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_remembered(op: CompareOp, a: &Vector, b: &Vector, n: usize, memo: &mut EntryMemo) -> Result<Vector> {
+    if a.constant && b.constant && n > 0 {
+        let one = compare_rows(op, a, b, 1, memo)?;
+        return Ok(Vector { constant: true, ..one });
+    }
+    compare_rows(op, a, b, n, memo)
+}
+
+/// Which entries of the dictionary seen last satisfy a comparison with a constant: an entry is
+/// compared when a row first has it, however many chunks share the dictionary.
+#[derive(Clone, Debug, Default)]
+pub struct EntryMemo {
+    /// Dictionary, comparison and constant.
+    of: Option<(u64, CompareOp, String)>,
+    /// 0 or 1 an entry, [`UNKNOWN`] before it was compared.
+    held: Vec<u8>,
+}
+
+const UNKNOWN: u8 = 2;
+
+impl EntryMemo {
+    fn rows(&mut self, op: CompareOp, codes: &Buf<i32>, dict: &Dictionary, c: &str, out: &mut [u8]) {
+        if !self.of.as_ref().is_some_and(|(id, o, text)| *id == dict.id() && *o == op && text == c) {
+            self.of = Some((dict.id(), op, c.to_string()));
+            self.held.clear();
+            self.held.resize(dict.values().len(), UNKNOWN);
+        }
+        for (o, code) in out.iter_mut().zip(codes.iter()) {
+            let held = &mut self.held[*code as usize];
+            if *held == UNKNOWN {
+                *held = op.holds(dict.values().value(*code as usize).cmp(c)) as u8;
+            }
+            *o = *held;
+        }
+    }
+}
+
+fn compare_rows(op: CompareOp, a: &Vector, b: &Vector, n: usize, memo: &mut EntryMemo) -> Result<Vector> {
     let mut out = vec![0u8; n];
     let cut = |v: &Vector| if v.constant { 1 } else { n };
     let (na, nb) = (cut(a), cut(b));
@@ -105,7 +142,7 @@ fn compare_rows(op: CompareOp, a: &Vector, b: &Vector, n: usize) -> Result<Vecto
         (Values::I64(x), Values::I64(y)) => typed(op, (&x[..na], a.constant), (&y[..nb], b.constant), &mut out),
         (Values::F64(x), Values::F64(y)) => typed(op, (&x[..na], a.constant), (&y[..nb], b.constant), &mut out),
         (Values::Bool(x), Values::Bool(y)) => typed(op, (&x[..na], a.constant), (&y[..nb], b.constant), &mut out),
-        (Values::Str(x), Values::Str(y)) => strings(op, (x, a.constant), (y, b.constant), &mut out),
+        (Values::Str(x), Values::Str(y)) => strings(op, (x, a.constant), (y, b.constant), &mut out, memo),
         (x, y) => {
             let (x, y) = (widened(x, na)?, widened(y, nb)?);
             typed(op, (&x, a.constant), (&y, b.constant), &mut out);
@@ -124,27 +161,16 @@ pub(crate) fn widened(v: &Values, n: usize) -> Result<Vec<i128>> {
     })
 }
 
-fn strings(op: CompareOp, a: (&Strings, bool), b: (&Strings, bool), out: &mut [u8]) {
+fn strings(op: CompareOp, a: (&Strings, bool), b: (&Strings, bool), out: &mut [u8], memo: &mut EntryMemo) {
     match (a, b) {
         // A dictionary against a constant: once per entry, then one look-up a row.
-        ((Strings::Dict { codes, dict }, false), (c, true)) if dict.values().len() <= out.len() => {
-            by_entry(op, codes, dict, c.value(0), out);
-        }
-        ((c, true), (Strings::Dict { codes, dict }, false)) if dict.values().len() <= out.len() => {
-            by_entry(op.flip(), codes, dict, c.value(0), out);
-        }
+        ((Strings::Dict { codes, dict }, false), (c, true)) => memo.rows(op, codes, dict, c.value(0), out),
+        ((c, true), (Strings::Dict { codes, dict }, false)) => memo.rows(op.flip(), codes, dict, c.value(0), out),
         ((x, xc), (y, yc)) => {
             for (i, o) in out.iter_mut().enumerate() {
                 let (i, j) = (if xc { 0 } else { i }, if yc { 0 } else { i });
                 *o = op.holds(x.value(i).cmp(y.value(j))) as u8;
             }
         }
-    }
-}
-
-fn by_entry(op: CompareOp, codes: &Buf<i32>, dict: &Dictionary, c: &str, out: &mut [u8]) {
-    let table: Vec<u8> = dict.values().iter().map(|v| op.holds(v.unwrap_or("").cmp(c)) as u8).collect();
-    for (o, code) in out.iter_mut().zip(codes.iter()) {
-        *o = table[*code as usize];
     }
 }

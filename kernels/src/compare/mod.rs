@@ -7,8 +7,8 @@
 mod cpu;
 pub mod reference;
 
-pub use cpu::compare;
 pub(crate) use cpu::widened;
+pub use cpu::{EntryMemo, compare, compare_remembered};
 
 use crate::program::CompareOp;
 use std::cmp::Ordering;

@@ -3,10 +3,11 @@
 use super::{as_views, concat};
 use crate::group::Interner;
 use crate::program::Type;
-use crate::vector::{Strings, Values, Vector};
+use crate::vector::{Dictionary, Strings, Values, Vector};
 use crate::{Error, Result};
 use arrow::array::StringViewArray;
 use arrow::buffer::{Buffer, ScalarBuffer};
+use std::sync::Arc;
 
 /// Rows of one column, appended. Integers widen to 128 bits when a chunk needs it; dictionaries are
 /// merged into one, and become views when a chunk comes as views.
@@ -26,8 +27,19 @@ enum Parts {
     I64(Vec<i64>),
     I128(Vec<i128>),
     F64(Vec<f64>),
-    Dict { interner: Box<Interner>, ids: Vec<u64> },
-    Views { views: Vec<u128>, buffers: Vec<Buffer> },
+    /// All chunks so far are over one dictionary, which keeps its identity.
+    Codes {
+        dict: Arc<Dictionary>,
+        codes: Vec<i32>,
+    },
+    Dict {
+        interner: Box<Interner>,
+        ids: Vec<u64>,
+    },
+    Views {
+        views: Vec<u128>,
+        buffers: Vec<Buffer>,
+    },
     Any(Vec<Vector>),
 }
 
@@ -51,6 +63,7 @@ impl Growing {
             Parts::I64(v) => v.capacity() * 8,
             Parts::I128(v) => v.capacity() * 16,
             Parts::F64(v) => v.capacity() * 8,
+            Parts::Codes { codes, .. } => codes.capacity() * 4,
             Parts::Dict { interner, ids } => interner.size() + ids.capacity() * 8,
             Parts::Views { views, buffers } => views.capacity() * 16 + buffers.iter().map(Buffer::len).sum::<usize>(),
             Parts::Any(parts) => parts.iter().map(|p| if let Values::Any(a) = &p.values { a.get_array_memory_size() } else { 0 }).sum(),
@@ -91,6 +104,7 @@ impl Growing {
             (Parts::I64(out), Values::I64(v)) => out.extend_from_slice(&v[..n]),
             (Parts::F64(out), Values::F64(v)) => out.extend_from_slice(&v[..n]),
             (Parts::I128(out), values) => out.extend(crate::compare::widened(values, n)?),
+            (Parts::Codes { codes, .. }, Values::Str(Strings::Dict { codes: more, .. })) => codes.extend_from_slice(&more[..n]),
             (Parts::Dict { interner, ids }, Values::Str(s)) => interner.intern_all(s, false, v.valid.as_deref(), n, ids),
             (Parts::Views { views, buffers }, Values::Str(s)) => append_views(views, buffers, &as_views(s)?, n),
             (Parts::Any(parts), Values::Any(_)) => parts.push(v.slice(0, n)),
@@ -101,6 +115,15 @@ impl Growing {
 
     /// Makes `self.values` able to take `next`.
     fn prepare(&mut self, next: &Values) -> Result<()> {
+        if let (Parts::Codes { dict, codes }, Values::Str(s)) = (&mut self.values, next) {
+            if !matches!(s, Strings::Dict { dict: other, .. } if other.id() == dict.id()) {
+                // Another dictionary: from here on the strings are merged into one of our own.
+                let (mut interner, mut ids) = (Box::<Interner>::default(), vec![]);
+                let held = Strings::Dict { codes: std::mem::take(codes).into(), dict: Arc::clone(dict) };
+                interner.intern_all(&held, false, self.valid.as_deref(), held.len(), &mut ids);
+                self.values = Parts::Dict { interner, ids };
+            }
+        }
         match (&mut self.values, next) {
             (Parts::Empty, next) => {
                 self.values = match next {
@@ -109,7 +132,7 @@ impl Growing {
                     Values::I64(_) => Parts::I64(vec![]),
                     Values::I128(_) => Parts::I128(vec![]),
                     Values::F64(_) => Parts::F64(vec![]),
-                    Values::Str(Strings::Dict { .. }) => Parts::Dict { interner: Box::default(), ids: vec![] },
+                    Values::Str(Strings::Dict { dict, .. }) => Parts::Codes { dict: Arc::clone(dict), codes: vec![] },
                     Values::Str(Strings::View(_)) => Parts::Views { views: vec![], buffers: vec![] },
                     Values::Any(_) => Parts::Any(vec![]),
                 };
@@ -138,6 +161,7 @@ impl Growing {
             Parts::I64(v) => Values::I64(v.into()),
             Parts::I128(v) => Values::I128(v.into()),
             Parts::F64(v) => Values::F64(v.into()),
+            Parts::Codes { dict, codes } => Values::Str(Strings::Dict { codes: codes.into(), dict }),
             Parts::Dict { interner, ids } => Values::Str(dictionary(interner, &ids)?),
             Parts::Views { views, buffers } => {
                 // SAFETY: every view was taken from a valid array and points into the same buffer, whose

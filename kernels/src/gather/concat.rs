@@ -6,6 +6,7 @@ use crate::value::Value;
 use crate::vector::{Strings, Values, Vector};
 use crate::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use std::sync::Arc;
 
 /// The rows of `parts` (all of type `ty`, none constant), one after the other.
 ///
@@ -68,6 +69,9 @@ fn strings(parts: &[Vector], rows: usize) -> Result<Strings> {
     if all.len() != parts.len() {
         return Err(Error::bug("registers of different types in one column"));
     }
+    if let Some(shared) = one_dictionary(&all, rows) {
+        return Ok(shared);
+    }
     if all.iter().all(|s| matches!(s, Strings::Dict { .. })) {
         let mut interner = Interner::default();
         let mut ids = Vec::with_capacity(rows);
@@ -84,6 +88,19 @@ fn strings(parts: &[Vector], rows: usize) -> Result<Strings> {
     let views: Vec<StringViewArray> = all.iter().map(|s| as_views(s)).collect::<Result<_>>()?;
     let refs: Vec<&dyn Array> = views.iter().map(|v| v as &dyn Array).collect();
     Ok(Strings::View(arrow::compute::concat(&refs).map_err(Error::bug)?.as_string_view().clone()))
+}
+
+/// Codes one after the other where every part is over the same dictionary, which keeps its identity.
+fn one_dictionary(parts: &[&Strings], rows: usize) -> Option<Strings> {
+    let Strings::Dict { dict: first, .. } = parts.first()? else { return None };
+    let mut joined = Vec::with_capacity(rows);
+    for p in parts {
+        match p {
+            Strings::Dict { codes, dict } if dict.id() == first.id() => joined.extend_from_slice(codes),
+            _ => return None,
+        }
+    }
+    Some(Strings::Dict { codes: joined.into(), dict: Arc::clone(first) })
 }
 
 /// Strings as views, without nulls.

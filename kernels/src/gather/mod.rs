@@ -65,15 +65,18 @@ pub fn gather(a: &Vector, rows: &[u32]) -> Result<Vector> {
 
 fn take_views(v: &StringViewArray, rows: &[u32]) -> StringViewArray {
     let views: Vec<u128> = rows.iter().map(|r| v.views()[*r as usize]).collect();
+    // The list of buffers is shared: there may be thousands of them.
+    let (_, buffers, _) = v.clone().into_parts();
     // SAFETY: the views were taken from `v`, whose buffers they refer to.
-    unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), v.data_buffers().iter().cloned().collect::<Arc<[_]>>(), None) }
+    unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, None) }
 }
 
 /// The strings of `v` with these nulls, which replace its own.
 pub fn with_nulls(v: &StringViewArray, nulls: Option<NullBuffer>) -> StringViewArray {
     assert!(nulls.as_ref().is_none_or(|n| n.len() == v.len()), "as many validities as strings");
+    let (views, buffers, _) = v.clone().into_parts();
     // SAFETY: views and buffers are those of a valid array; the validity has its length.
-    unsafe { StringViewArray::new_unchecked(v.views().clone(), v.data_buffers().to_vec(), nulls) }
+    unsafe { StringViewArray::new_unchecked(views, buffers, nulls) }
 }
 
 /// Like [`gather`], where a negative row number is null (the outer side of a join).
@@ -167,5 +170,15 @@ mod tests {
                 check_rows(&out, rows.len(), |i| if rows[i] < 0 { Value::Null } else { a.value(rows[i] as usize).unwrap() });
             }
         }
+    }
+
+    #[test]
+    fn parts_of_one_dictionary_keep_it() {
+        let dict = crate::Dictionary::new(vec!["x", "y"].into());
+        let part = |codes: Vec<i32>| Vector::new(Values::Str(Strings::Dict { codes: codes.into(), dict: Arc::clone(&dict) }));
+        let out = concat(&[part(vec![1, 0]), part(vec![]), part(vec![1])], crate::program::Type::Str).unwrap();
+        let Values::Str(Strings::Dict { dict: kept, .. }) = &out.values else { panic!("codes expected") };
+        assert_eq!(kept.id(), dict.id());
+        check_rows(&out, 3, |i| Value::Str(["y", "x", "y"][i].into()));
     }
 }

@@ -6,6 +6,7 @@ mod decode;
 mod foreign;
 mod gpu;
 mod matrix;
+mod resident;
 mod tpch;
 mod wire;
 mod world;

@@ -150,6 +150,8 @@ pub struct Chunks {
     pub(super) probes: Vec<ProbeScratch>,
     /// Results of calls over the entries of the dictionary seen last, by call.
     memo: HashMap<u16, (u64, Option<Vector>)>,
+    /// Entries already compared with a constant, by the register of the result.
+    compared: HashMap<Reg, compare::EntryMemo>,
     pub(super) cancel: Cancel,
 }
 
@@ -157,7 +159,7 @@ impl Chunks {
     /// A worker's state.
     pub fn new(bound: Arc<Bound>, cancel: Cancel) -> Self {
         let probes = bound.tables.iter().map(|_| ProbeScratch::default()).collect();
-        Self { bound, probes, memo: HashMap::new(), cancel }
+        Self { bound, probes, memo: HashMap::new(), compared: HashMap::new(), cancel }
     }
 
     /// Runs a block, chunk by chunk.
@@ -232,7 +234,10 @@ impl Chunks {
         let n = regs.rows;
         let out = match instr {
             Instr::Const { constant, .. } => self.bound.constants[*constant as usize].clone(),
-            Instr::Compare { op, a, b, .. } => compare::compare(*op, regs.get(*a)?, regs.get(*b)?, n)?,
+            Instr::Compare { op, a, b, out } => {
+                let (a, b) = (regs.get(*a)?, regs.get(*b)?);
+                compare::compare_remembered(*op, a, b, n, self.compared.entry(*out).or_default())?
+            }
             Instr::Arith { op, a, b, ty, checked, .. } => arith::arith(*op, regs.get(*a)?, regs.get(*b)?, *ty, *checked, n)?,
             Instr::Bool { op, a, b, .. } => boolean::logic(*op, regs.get(*a)?, regs.get(*b)?, n)?,
             Instr::Not { a, .. } => boolean::not(regs.get(*a)?, n)?,

@@ -10,6 +10,7 @@ use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::{Block, Reader, to_batch};
 use crate::exec::StageExec;
 use crate::program::{Device, Sink};
+use crate::resident::ResidentSource;
 use crate::scan::{Fetched, ParquetScan, RowGroup};
 use crate::{Error, Result};
 use arrow::array::RecordBatch;
@@ -31,8 +32,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex, mpsc};
 
-/// Rows of a morsel cut from a block in memory.
-const MORSEL_ROWS: usize = 64 * 1024;
+/// Rows of a morsel cut from a block or a table in memory.
+pub(crate) const MORSEL_ROWS: usize = 64 * 1024;
 
 /// What a stage leaves.
 pub enum Output {
@@ -308,6 +309,14 @@ impl Run<'_> {
             let pick = |b: Block| Block { columns: inputs.iter().map(|i| b.columns[*i].clone()).collect(), rows: b.rows };
             let blocks = split(blocks.into_iter().map(pick).collect(), MORSEL_ROWS);
             return Ok(Source::Blocks(Mutex::new(blocks.into())));
+        }
+        if let Some(resident) = plan.downcast_ref::<DataSourceExec>().and_then(ResidentSource::of) {
+            // Cut into epochs first: which morsels are ruled out may differ from one to the next.
+            let mine: Vec<usize> = self.slice((0..resident.table().morsels()).collect()).into();
+            let all = mine.len();
+            let kept = resident.keep(mine);
+            self.metrics.morsels_pruned.add(all - kept.len());
+            return Ok(Source::Blocks(Mutex::new(kept.into_iter().map(|m| resident.morsel(inputs, m)).collect())));
         }
         if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx)) {
             if let Some(groups) = scan.row_groups().await? {

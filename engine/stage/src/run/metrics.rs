@@ -79,6 +79,7 @@ impl StageMetrics {
             compute: MetricBuilder::new(set).elapsed_compute(0),
             fetch: MetricBuilder::new(set).subset_time("fetch_time", 0),
             elapsed: MetricBuilder::new(set).subset_time("stage_time", 0),
+            morsels_pruned: MetricBuilder::new(set).counter("morsels_pruned", 0),
             fallbacks: MetricBuilder::new(set).counter("gpu_fallbacks", 0),
             gpu: (device == Device::Gpu).then(|| GpuMetrics::new(set)),
         }

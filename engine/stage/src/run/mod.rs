@@ -8,6 +8,7 @@ mod probe;
 pub mod reference;
 pub mod sink;
 
+pub(crate) use driver::{MORSEL_ROWS, see_through};
 pub use driver::{Output, run_stage};
 pub use metrics::{GpuMetrics, StageMetrics};
 

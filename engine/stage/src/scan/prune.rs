@@ -5,6 +5,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
@@ -14,22 +15,23 @@ use std::sync::Arc;
 /// The row groups of `groups` in which `predicate` may hold for some row. Every group is kept where
 /// the predicate or the statistics do not allow to tell.
 pub(super) fn prune(predicate: Option<&Arc<dyn PhysicalExpr>>, schema: &SchemaRef, m: &ParquetMetaData, groups: &[usize]) -> Vec<usize> {
-    let keep_all = || groups.to_vec();
-    let Some(predicate) = predicate else { return keep_all() };
-    // Filters that were found while running stand in the predicate as they are now.
-    let Ok(predicate) = datafusion::physical_expr_common::physical_expr::snapshot_physical_expr(Arc::clone(predicate)) else {
-        return keep_all();
-    };
-    let Ok(pruning) = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(predicate) else { return keep_all() };
-    if pruning.always_true() || groups.is_empty() {
-        return keep_all();
-    }
     let metas: Vec<&RowGroupMetaData> = groups.iter().map(|g| m.row_group(*g)).collect();
-    let statistics = Statistics { metas, m, schema };
-    match pruning.prune(&statistics) {
-        Ok(keep) => groups.iter().zip(keep).filter(|(_, k)| *k).map(|(g, _)| *g).collect(),
-        Err(_) => keep_all(),
+    match keep(predicate, schema, &Statistics { metas, m, schema }) {
+        Some(keep) => groups.iter().zip(keep).filter(|(_, k)| *k).map(|(g, _)| *g).collect(),
+        None => groups.to_vec(),
     }
+}
+
+/// For each container of `statistics` whether `predicate`, over columns of `schema`, may hold for some
+/// of its rows; none where the predicate or the statistics do not allow to tell.
+pub(crate) fn keep(predicate: Option<&Arc<dyn PhysicalExpr>>, schema: &SchemaRef, statistics: &dyn PruningStatistics) -> Option<Vec<bool>> {
+    // Filters that were found while running stand in the predicate as they are now.
+    let predicate = snapshot_physical_expr(Arc::clone(predicate?)).ok()?;
+    let pruning = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(predicate).ok()?;
+    if pruning.always_true() || statistics.num_containers() == 0 {
+        return None;
+    }
+    pruning.prune(statistics).ok()
 }
 
 struct Statistics<'a> {
