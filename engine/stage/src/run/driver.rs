@@ -1,5 +1,7 @@
 //! Feeds a stage: builds first, then morsels to workers, tails, and the sink's end.
 
+#![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
+
 use super::chunk::{Chunks, RowSink};
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink, build, join_blocks, sort};
