@@ -4,8 +4,8 @@
 //! 100 % means that a scan from memory could not keep the kernel busy. Every answer is compared with the
 //! kernel's reference twin before it is timed.
 //!
-//!     cargo bench -p millstream-benches                      all
-//!     cargo bench -p millstream-benches -- --quick group     fewer samples, only names with "group"
+//!     cargo bench --workspace --bench kernels                      all
+//!     cargo bench --workspace --bench kernels -- --quick group     fewer samples, only names with "group"
 
 mod bandwidth;
 mod columns;
