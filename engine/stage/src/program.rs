@@ -224,6 +224,7 @@ pub struct SortKey {
 }
 
 /// Where a stage ends.
+#[allow(missing_docs, reason = "the fields are said above each variant, once")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sink {
     /// Batches of these registers.

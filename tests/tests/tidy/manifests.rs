@@ -61,9 +61,12 @@ const ONCE: &[&str] = &["arrow", "datafusion", "naga", "object_store", "parquet"
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
+/// The name of a section and its entries.
+type Section = (String, Vec<(String, String)>);
+
 /// Sections of a manifest or lock file with their entries, values as written (a list may span lines).
-fn sections(text: &str) -> Vec<(String, Vec<(String, String)>)> {
-    let mut out: Vec<(String, Vec<(String, String)>)> = vec![];
+fn sections(text: &str) -> Vec<Section> {
+    let mut out: Vec<Section> = vec![];
     let mut open = false;
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
         if open {
@@ -82,16 +85,16 @@ fn sections(text: &str) -> Vec<(String, Vec<(String, String)>)> {
 }
 
 /// The entries of all sections of this name.
-fn entries<'a>(sections: &'a [(String, Vec<(String, String)>)], name: &str) -> Vec<&'a (String, String)> {
+fn entries<'a>(sections: &'a [Section], name: &str) -> Vec<&'a (String, String)> {
     sections.iter().filter(|s| s.0 == name).flat_map(|s| &s.1).collect()
 }
 
-fn value<'a>(sections: &'a [(String, Vec<(String, String)>)], section: &str, key: &str) -> &'a str {
+fn value<'a>(sections: &'a [Section], section: &str, key: &str) -> &'a str {
     entries(sections, section).into_iter().find(|e| e.0 == key).map_or("", |e| e.1.trim_matches('"'))
 }
 
 /// The manifests of the workspace's members: those that do not open a workspace of their own.
-fn members(files: &[File]) -> impl Iterator<Item = (&File, Vec<(String, Vec<(String, String)>)>)> {
+fn members(files: &[File]) -> impl Iterator<Item = (&File, Vec<Section>)> {
     let manifests = files.iter().filter(|f| f.name() == "Cargo.toml");
     manifests.map(|f| (f, sections(&f.text))).filter(|(_, s)| !s.iter().any(|s| s.0 == "workspace"))
 }
@@ -153,9 +156,7 @@ fn locked(files: &[File]) -> Vec<String> {
     for f in files.iter().filter(|f| f.name() == "Cargo.lock") {
         let sections = sections(&f.text);
         let packages: Vec<_> = sections.iter().filter(|s| s.0 == "package").collect();
-        let of = |p: &(String, Vec<(String, String)>), key: &str| {
-            p.1.iter().find(|e| e.0 == key).map_or(String::new(), |e| e.1.trim_matches('"').to_string())
-        };
+        let of = |p: &Section, key: &str| p.1.iter().find(|e| e.0 == key).map_or(String::new(), |e| e.1.trim_matches('"').to_string());
         for p in &packages {
             let (name, source) = (of(p, "name"), of(p, "source"));
             if !source.is_empty() && source != REGISTRY {

@@ -118,7 +118,7 @@ enum Engine {
 }
 
 pub(super) enum WorkerSink {
-    Group(GroupSink),
+    Group(Box<GroupSink>),
     Rows(RowsSink),
     Reference(ReferenceSink),
 }
@@ -152,7 +152,7 @@ impl Worker {
 impl WorkerSink {
     fn rows(&mut self) -> Result<&mut dyn RowSink> {
         match self {
-            WorkerSink::Group(g) => Ok(g),
+            WorkerSink::Group(g) => Ok(g.as_mut()),
             WorkerSink::Rows(r) => Ok(r),
             WorkerSink::Reference(_) => Err(Error::bug("the reference takes values, not registers")),
         }
@@ -253,7 +253,7 @@ impl Run<'_> {
             return Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() });
         }
         let sink = match self.stage.sink() {
-            Sink::Group { keys, aggregates } => WorkerSink::Group(GroupSink::new(program, keys, aggregates)?),
+            Sink::Group { keys, aggregates } => WorkerSink::Group(Box::new(GroupSink::new(program, keys, aggregates)?)),
             sink => WorkerSink::Rows(RowsSink::new(sink.reads())),
         };
         let engine = Engine::Chunks(Chunks::new(Arc::clone(bound), self.cancel.clone()));
@@ -270,11 +270,11 @@ impl Run<'_> {
             let blocks = split(blocks.into_iter().map(pick).collect(), MORSEL_ROWS);
             return Ok(Source::Blocks(Mutex::new(blocks.into())));
         }
-        if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx)) {
-            if let Some(groups) = scan.row_groups().await? {
-                let groups = self.slice(groups);
-                return Ok(Source::Groups { scan: Arc::new(scan), groups: Mutex::new(groups) });
-            }
+        if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx))
+            && let Some(groups) = scan.row_groups().await?
+        {
+            let groups = self.slice(groups);
+            return Ok(Source::Groups { scan: Arc::new(scan), groups: Mutex::new(groups) });
         }
         self.streams(plan)
     }
@@ -300,7 +300,8 @@ impl Run<'_> {
                     let failed = batch.is_err();
                     let mine = slice.is_none_or(|(epoch, epochs)| number % epochs == epoch);
                     number += 1;
-                    if (mine || failed) && tx.send(batch).await.is_err() || failed {
+                    let closed = (mine || failed) && tx.send(batch).await.is_err();
+                    if closed || failed {
                         return;
                     }
                 }
@@ -387,7 +388,7 @@ impl Run<'_> {
         for w in workers {
             held.push(w.reservation);
             match w.sink {
-                WorkerSink::Group(g) => groups.push(g),
+                WorkerSink::Group(g) => groups.push(*g),
                 WorkerSink::Rows(r) => parts.extend(r.parts),
                 WorkerSink::Reference(r) => reference.push(r),
             }
