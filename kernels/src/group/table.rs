@@ -232,7 +232,7 @@ impl Groups {
         let ranges: Vec<(i64, i64)> = columns.iter().map(|c| arith::range_i64(bytemuck::cast_slice(c))).collect();
         let mut want = ranges;
         if let Index::Direct { base, bits, .. } = &self.index {
-            let held: Vec<_> = base.iter().zip(bits).map(|(b, bits)| (*b, b + ((1i64 << bits) - 1))).collect();
+            let held: Vec<_> = base.iter().zip(bits).map(|(b, bits)| (*b, b.saturating_add((1i64 << bits) - 1))).collect();
             if want.iter().zip(&held).all(|(w, h)| w.0 >= h.0 && w.1 <= h.1) {
                 return true;
             }
