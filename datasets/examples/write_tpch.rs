@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use millstream_datasets::{Error, Format, tpch};
 
+#[expect(clippy::disallowed_methods, reason = "a shell reads its arguments")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match write(&arguments) {

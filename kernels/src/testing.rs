@@ -36,7 +36,7 @@ impl Gen {
             1 => -max - 1,
             2 => 0,
             3 => -1,
-            4..=6 => (self.next() as i128 * self.next() as i128).rem_euclid(max) * [1, -1][self.below(2) as usize],
+            4..=6 => (self.next() as i128).wrapping_mul(self.next() as i128).rem_euclid(max) * [1, -1][self.below(2) as usize],
             _ => self.below(20) as i128 - 10,
         }
     }

@@ -126,7 +126,7 @@ async fn one(q: &Query, session: &Session) -> Result<(Vec<RecordBatch>, Arc<dyn 
     let started = Instant::now();
     let text = |e: millstream::Error| e.to_string();
     let plan = session.sql(q.sql).await.map_err(text)?.plan().await.map_err(text)?;
-    let batches = datafusion::physical_plan::collect(Arc::clone(&plan), session.context().task_ctx()).await.map_err(|e| e.to_string())?;
+    let batches = datafusion::physical_plan::collect(Arc::clone(&plan), session.context().task_ctx()).await.map_err(|e| text(e.into()))?;
     Ok((batches, plan, started.elapsed().as_secs_f64() * 1e3))
 }
 

@@ -21,7 +21,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, Partitioning, ReplaceChildrenOptions};
 use millstream_stage::program::{AggregateFunction, Type, physical};
 use millstream_stage::{AggregateCall, Sink, SortKey, StageExec};
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl Carving {
         let many = children.len() > 1;
         let carve = |c: &&Plan| self.carve(c).and_then(|new| if many { same_partitions(c, new) } else { Ok(new) });
         let carved = children.iter().map(carve).collect::<Result<Vec<_>>>()?;
-        Arc::clone(plan).with_new_children(carved)
+        over(plan, carved)
     }
 
     /// The stage that ends in this node, if the node ends one.
@@ -114,10 +114,10 @@ impl Carving {
         if let Some(node) = plan.downcast_ref::<AggregateExec>() {
             return Ok(self.group(node)?.map(|s| s as Plan));
         }
-        if let Some(node) = plan.downcast_ref::<SortExec>() {
-            if !node.preserve_partitioning() || node.input().output_partitioning().partition_count() == 1 {
-                return Ok(Some(self.sort(node.input(), node.expr(), node.fetch())?));
-            }
+        if let Some(node) = plan.downcast_ref::<SortExec>()
+            && (!node.preserve_partitioning() || node.input().output_partitioning().partition_count() == 1)
+        {
+            return Ok(Some(self.sort(node.input(), node.expr(), node.fetch())?));
         }
         if let Some(node) = plan.downcast_ref::<SortPreservingMergeExec>() {
             return match self.sorted(node.input(), node.fetch())? {
@@ -161,10 +161,10 @@ impl Carving {
         if let Some(sort) = plan.downcast_ref::<SortExec>() {
             return Ok(Some(self.sort(sort.input(), sort.expr(), fetch.or(sort.fetch()))?));
         }
-        if let Some(p) = plan.downcast_ref::<ProjectionExec>() {
-            if let Some(below) = self.sorted(p.input(), fetch)? {
-                return Ok(Some(Arc::clone(plan).with_new_children(vec![below])?));
-            }
+        if let Some(p) = plan.downcast_ref::<ProjectionExec>()
+            && let Some(below) = self.sorted(p.input(), fetch)?
+        {
+            return Ok(Some(over(plan, vec![below])?));
         }
         Ok(None)
     }
@@ -213,6 +213,11 @@ impl Carving {
         }
         Ok(Some(open.finish(Sink::Group { keys, aggregates }, last.schema(), self)?))
     }
+}
+
+/// The same node over other children.
+fn over(plan: &Plan, children: Vec<Plan>) -> Result<Plan> {
+    Arc::clone(plan).replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
 /// Whether a collect stage is worth it: there is a filter or a join to run.

@@ -4,6 +4,7 @@ use crate::carve::Carving;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{JoinSide, JoinType, NullEquality};
 use datafusion::error::Result;
+use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -12,6 +13,7 @@ use millstream_stage::exec::RuntimeFilter;
 use millstream_stage::lower::Lowering;
 use millstream_stage::program::{Instr, JoinKind, Probe, Reg, Residual, Type, physical};
 use millstream_stage::{Placement, Sink, StageExec};
+use std::any::Any;
 use std::sync::Arc;
 
 /// A program over `input`, not yet ended by a sink.
@@ -103,9 +105,11 @@ impl Open {
         if let Some(p) = &node.projection {
             self.columns = p.iter().map(|i| self.columns[*i]).collect();
         }
-        if let Some(filter) = node.dynamic_filter_expr() {
+        for produced in node.dynamic_expressions_produced() {
+            let produced: Arc<dyn Any + Send + Sync> = produced;
+            let Ok(filter) = produced.downcast::<DynamicFilterPhysicalExpr>() else { continue };
             let keys = node.on().iter().map(|(_, r)| Arc::clone(r)).collect();
-            self.filters.push(RuntimeFilter { table: table.into(), filter: Arc::clone(filter), keys });
+            self.filters.push(RuntimeFilter { table: table.into(), filter, keys });
         }
         self.builds.push(Side { open: build, keys: build_keys, null_equals_null });
         Ok(())

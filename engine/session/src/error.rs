@@ -55,12 +55,52 @@ impl From<DataFusionError> for Error {
             DataFusionError::Internal(_) => ErrorKind::Bug,
             _ => ErrorKind::Invalid,
         };
-        Self::new(kind, e.strip_backtrace())
+        Self::new(kind, ours(&e.strip_backtrace()))
     }
+}
+
+/// What DataFusion adds to its internal errors, up to the address of its issue tracker.
+const THEIR_PLEA: &str = "\nThis issue was likely caused by a bug in DataFusion's code.";
+const THEIR_TRACKER: &str = "https://github.com/apache/datafusion/issues";
+const OUR_PLEA: &str = "\nThis is a defect of Millstream: please report it with the query.";
+
+/// A message without the request to report it to DataFusion, wherever in it: our users meet Millstream.
+fn ours(message: &str) -> String {
+    let Some((before, plea)) = message.split_once(THEIR_PLEA) else { return message.to_string() };
+    let after = plea.split_once(THEIR_TRACKER).map_or("", |(_, after)| after);
+    format!("{before}{OUR_PLEA}{}", ours(after))
 }
 
 impl From<millstream_stage::Error> for Error {
     fn from(e: millstream_stage::Error) -> Self {
         DataFusionError::from(e).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_internal_error_asks_to_be_reported_to_millstream() {
+        let internal = || DataFusionError::Internal("the plan has no root".into());
+        assert!(
+            internal().to_string().contains(THEIR_PLEA) && internal().to_string().ends_with(THEIR_TRACKER),
+            "DataFusion's words changed"
+        );
+        for e in [internal(), internal().context("while planning"), DataFusionError::Shared(internal().into())] {
+            let ours = Error::from(e);
+            assert_eq!(ours.kind(), ErrorKind::Bug);
+            let text = ours.to_string();
+            assert!(text.contains("the plan has no root") && text.contains("defect of Millstream"), "{text}");
+            assert!(!text.contains("DataFusion's code") && !text.contains("github.com/apache"), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_plea_goes_and_what_stands_after_it_stays() {
+        let plea = format!("{THEIR_PLEA} Please help us: {THEIR_TRACKER}");
+        assert_eq!(ours(&format!("a.{plea} caused by b.{plea}")), format!("a.{OUR_PLEA} caused by b.{OUR_PLEA}"));
+        assert_eq!(ours("column a: not found"), "column a: not found");
     }
 }

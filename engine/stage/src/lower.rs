@@ -101,12 +101,12 @@ impl Lowering {
         if let Some(l) = expr.downcast_ref::<LikeExpr>() {
             return self.like(l, columns, schema, ty);
         }
-        if let Some(n) = expr.downcast_ref::<NegativeExpr>() {
-            if matches!(physical(ty), Type::Decimal) {
-                let zero = self.constant(ConstantSource::Literal(Value::Int(0)), ty, "0")?;
-                let a = self.lower(n.arg(), columns, schema)?;
-                return self.arith(ArithOp::Sub, zero, a, ty).map(Some);
-            }
+        if let Some(n) = expr.downcast_ref::<NegativeExpr>()
+            && physical(ty) == Type::Decimal
+        {
+            let zero = self.constant(ConstantSource::Literal(Value::Int(0)), ty, "0")?;
+            let a = self.lower(n.arg(), columns, schema)?;
+            return self.arith(ArithOp::Sub, zero, a, ty).map(Some);
         }
         Ok(None)
     }

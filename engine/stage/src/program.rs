@@ -232,14 +232,38 @@ pub struct SortKey {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Sink {
     /// Batches of these registers.
-    Collect { columns: Vec<Reg> },
+    Collect {
+        /// What leaves, in order.
+        columns: Vec<Reg>,
+    },
     /// Groups: keys, then aggregates.
-    Group { keys: Vec<Reg>, aggregates: Vec<AggregateCall> },
+    Group {
+        /// What the groups are of; of none there is one group, also without rows.
+        keys: Vec<Reg>,
+        /// What is computed of each group.
+        aggregates: Vec<AggregateCall>,
+    },
     /// A join table on `keys` that holds `columns`.
-    Build { keys: Vec<Reg>, columns: Vec<Reg>, null_equals_null: bool },
+    Build {
+        /// What rows are found by.
+        keys: Vec<Reg>,
+        /// What a probe may gather.
+        columns: Vec<Reg>,
+        /// Null keys match null keys (`IS NOT DISTINCT FROM`).
+        null_equals_null: bool,
+    },
     /// All rows in order, or the first `fetch` of them. `columns` may end in hidden sort columns:
     /// only the first `visible` leave.
-    Sort { columns: Vec<Reg>, visible: usize, order: Vec<SortKey>, fetch: Option<usize> },
+    Sort {
+        /// What is sorted, in order; hidden sort columns at the end.
+        columns: Vec<Reg>,
+        /// How many of the columns leave.
+        visible: usize,
+        /// The first key decides, then the next.
+        order: Vec<SortKey>,
+        /// Only so many rows; all where there is none.
+        fetch: Option<usize>,
+    },
 }
 
 impl Sink {

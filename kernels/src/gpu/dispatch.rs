@@ -1,5 +1,7 @@
 //! What the device thread does for a run: upload, compile, dispatch, read back.
 
+#![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
+
 use super::kernel::Kernel;
 use super::partials::Timings;
 use super::pool::{Lease, Role};

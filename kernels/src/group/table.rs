@@ -240,7 +240,7 @@ impl Groups {
         let below = match &self.index {
             Index::Hash(slots) if (self.len + n) * 2 <= slots.len() => return false,
             Index::Direct { base, bits, .. } => {
-                let inside = |((b, bits), r): ((&i64, &u32), &(i64, i64))| r.0 >= *b && r.1 <= b + ((1i64 << bits) - 1);
+                let inside = |((b, bits), r): ((&i64, &u32), &(i64, i64))| r.0 >= *b && r.1 <= b.saturating_add((1i64 << bits) - 1);
                 if base.iter().zip(bits).zip(&self.ranges).all(inside) {
                     return true;
                 }

@@ -152,6 +152,21 @@ fn a_direct_table_grows_and_becomes_a_hash_table() {
 }
 
 #[test]
+fn a_direct_table_ends_where_integers_end() {
+    let mut groups = Groups::new(&[KeyType::new(Type::I64, 0)]);
+    for end in [i64::MAX, i64::MIN + 2] {
+        let keys: Vec<i64> = (0..3).map(|i| end - i).collect();
+        for _ in 0..2 {
+            let mut ids = vec![];
+            groups.ids(&[&Vector::new(crate::Values::I64(keys.clone().into()))], 3, &mut ids).unwrap();
+            let back = groups.key(0, &ids).unwrap();
+            (0..3).for_each(|i| assert_eq!(back.value(i).unwrap(), Value::Int(keys[i].into())));
+        }
+    }
+    assert_eq!(groups.len(), 6);
+}
+
+#[test]
 fn sums_spill_to_128_bits_before_64_overflow() {
     let mut s = State::new(Sum, KeyType::new(Type::Decimal, 38)).unwrap();
     let v = Vector::new(crate::Values::I64(vec![i64::MAX / 2; 4].into()));

@@ -1,5 +1,7 @@
 //! Feeds a stage: builds first, then morsels to workers, tails, and the sink's end.
 
+#![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
+
 use super::chunk::{Chunks, Columns, RowSink};
 use super::gpu::{DeviceSink, DeviceWorker};
 use super::metrics::StageMetrics;
@@ -91,7 +93,7 @@ enum Engine {
 }
 
 pub(super) enum WorkerSink {
-    Group(GroupSink),
+    Group(Box<GroupSink>),
     Rows(RowsSink),
     Reference(ReferenceSink),
 }
@@ -172,7 +174,7 @@ impl Worker {
 impl WorkerSink {
     fn rows(&mut self) -> Result<&mut dyn RowSink> {
         match self {
-            WorkerSink::Group(g) => Ok(g),
+            WorkerSink::Group(g) => Ok(g.as_mut()),
             WorkerSink::Rows(r) => Ok(r),
             WorkerSink::Reference(_) => Err(Error::bug("the reference takes values, not registers")),
         }
@@ -290,7 +292,7 @@ impl Run<'_> {
             return Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() });
         }
         let sink = match self.stage.sink() {
-            Sink::Group { keys, aggregates } => WorkerSink::Group(GroupSink::new(program, keys, aggregates)?),
+            Sink::Group { keys, aggregates } => WorkerSink::Group(Box::new(GroupSink::new(program, keys, aggregates)?)),
             sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
         let engine = match gpu {
@@ -318,11 +320,11 @@ impl Run<'_> {
             self.metrics.morsels_pruned.add(all - kept.len());
             return Ok(Source::Blocks(Mutex::new(kept.into_iter().map(|m| resident.morsel(inputs, m)).collect())));
         }
-        if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx)) {
-            if let Some(groups) = scan.row_groups().await? {
-                let groups = self.slice(groups);
-                return Ok(Source::Groups { scan: Arc::new(scan), groups: Mutex::new(groups) });
-            }
+        if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx))
+            && let Some(groups) = scan.row_groups().await?
+        {
+            let groups = self.slice(groups);
+            return Ok(Source::Groups { scan: Arc::new(scan), groups: Mutex::new(groups) });
         }
         self.streams(plan)
     }
@@ -348,7 +350,8 @@ impl Run<'_> {
                     let failed = batch.is_err();
                     let mine = slice.is_none_or(|(epoch, epochs)| number % epochs == epoch);
                     number += 1;
-                    if (mine || failed) && tx.send(batch).await.is_err() || failed {
+                    let closed = (mine || failed) && tx.send(batch).await.is_err();
+                    if closed || failed {
                         return;
                     }
                 }
@@ -446,7 +449,7 @@ impl Run<'_> {
         for w in workers {
             held.push(w.reservation);
             match w.sink {
-                WorkerSink::Group(g) => groups.push(g),
+                WorkerSink::Group(g) => groups.push(*g),
                 WorkerSink::Rows(mut r) => parts.extend(r.take(self.stage.program())?),
                 WorkerSink::Reference(r) => reference.push(r),
             }

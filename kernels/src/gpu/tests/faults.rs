@@ -146,6 +146,7 @@ fn memory_is_pooled_limited_and_freed() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how soon is a measurement")]
 fn cancellation_ends_a_run_soon() {
     let Some(device) = private_device() else { return };
     // Few groups, much contention, two passes: enough work to be cancelled in the middle of.

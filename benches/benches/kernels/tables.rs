@@ -1,0 +1,152 @@
+//! Kernels with a table: groups, aggregates, joins.
+
+use crate::Case;
+use crate::data::{Column, SPREAD, Seeded, integers, values};
+use millstream_kernels::group::{Groups, KeyType, State, reference};
+use millstream_kernels::join::{JoinTable, ProbeScratch};
+use millstream_kernels::program::{AggregateOp, Type};
+use millstream_kernels::{CHUNK_ROWS, Value, Vector, join};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+
+/// Rows of one run.
+const ROWS: usize = 1024 * CHUNK_ROWS;
+/// Rows and distinct keys of a build side.
+const BUILD_ROWS: usize = 512 * CHUNK_ROWS;
+/// Probe rows that are looked up by the oracle, which reads the whole build side for each.
+const SAMPLED: usize = 50;
+
+pub fn cases() -> Vec<Case> {
+    let case = |kernel, name, rows, row_bytes, make| Case { kernel, name, rows, row_bytes, make };
+    vec![
+        case("group", "ids, 100 dense keys (direct)", ROWS, 12.0, |n| grouping(integers(n, 31, 100, false), "direct")),
+        case("group", "ids, 10 sparse keys (hash)", ROWS, 12.0, |n| grouping(integers(n, 32, 10, true), "hash")),
+        case("group", "ids, 10,000 sparse keys (hash)", ROWS, 12.0, |n| grouping(integers(n, 33, 10_000, true), "hash")),
+        case("group", "ids, 1,000,000 sparse keys (hash)", ROWS, 12.0, |n| grouping(integers(n, 34, 1_000_000, true), "hash")),
+        case("aggregate", "count, 10,000 groups", ROWS, 4.0, |n| aggregating(n, 10_000, AggregateOp::Count)),
+        case("aggregate", "sum i64, 4 groups", ROWS, 12.0, |n| aggregating(n, 4, AggregateOp::Sum)),
+        case("aggregate", "sum i64, 10,000 groups", ROWS, 12.0, |n| aggregating(n, 10_000, AggregateOp::Sum)),
+        case("aggregate", "min i64, 10,000 groups", ROWS, 12.0, |n| aggregating(n, 10_000, AggregateOp::Min)),
+        case("join", "build, dense keys (array)", BUILD_ROWS, 12.0, |n| building(n, false)),
+        case("join", "build, sparse keys (hash)", BUILD_ROWS, 12.0, |n| building(n, true)),
+        case("join", "probe, dense keys (array)", ROWS, 12.0, |n| probing(n, false)),
+        case("join", "probe, sparse keys (hash)", ROWS, 12.0, |n| probing(n, true)),
+    ]
+}
+
+/// A fresh table over all chunks.
+fn group(keys: &Column, ids: &mut Vec<u32>) -> Groups {
+    let mut groups = Groups::new(&[KeyType::new(Type::I64, 0)]);
+    for key in keys {
+        ids.clear();
+        groups.ids(&[key], CHUNK_ROWS, ids).expect("group ids");
+        black_box(&ids);
+    }
+    groups
+}
+
+fn grouping(keys: Column, kind: &str) -> Box<dyn FnMut()> {
+    let mut oracle = reference::Reference::default();
+    values(&keys).into_iter().for_each(|key| oracle.add(vec![key], vec![]));
+    let mut ids = vec![];
+    let groups = group(&keys, &mut ids);
+    assert_eq!(groups.kind(), kind);
+    let all: Vec<u32> = (0..groups.len() as u32).collect();
+    let mut found = values(&[groups.key(0, &all).expect("keys")]);
+    found.sort();
+    assert!(oracle.groups().keys().map(|k| &k[0]).eq(&found), "the groups differ from the reference");
+    let last = groups.key(0, &ids).expect("keys");
+    assert_eq!(values(&[last]), values(&keys[keys.len() - 1..]), "ids of the last chunk");
+    Box::new(move || {
+        black_box(group(&keys, &mut ids).len());
+    })
+}
+
+fn aggregating(rows: usize, groups: u64, op: AggregateOp) -> Box<dyn FnMut()> {
+    let arguments = integers(rows, 41, 1 << 30, false);
+    let ids: Vec<Vec<u32>> = integers(rows, 42, groups, false)
+        .iter()
+        .map(|v| values(std::slice::from_ref(v)).iter().map(|v| if let Value::Int(g) = v { *g as u32 } else { 0 }).collect())
+        .collect();
+    let groups = groups as usize;
+    let update = move |state: &mut State| {
+        for (ids, argument) in ids.iter().zip(&arguments) {
+            state.update(ids, groups, Some(argument), None).expect("an update");
+        }
+    };
+    let new = move || State::new(op, KeyType::new(Type::I64, 0)).expect("a state");
+    let mut state = new();
+    update(&mut state);
+    verify_aggregate(&mut state, groups, op, rows);
+    Box::new(move || {
+        let mut state = new();
+        update(&mut state);
+        black_box(state.size());
+    })
+}
+
+/// The same columns again, through the oracle.
+fn verify_aggregate(state: &mut State, groups: usize, op: AggregateOp, rows: usize) {
+    let mut bags: BTreeMap<i128, Vec<Value>> = BTreeMap::new();
+    let ids = values(&integers(rows, 42, groups as u64, false));
+    for (id, argument) in ids.into_iter().zip(values(&integers(rows, 41, 1 << 30, false))) {
+        if let Value::Int(id) = id {
+            bags.entry(id).or_default().push(argument);
+        }
+    }
+    for (group, bag) in bags {
+        let want = reference::aggregate(op, true, &bag);
+        assert_eq!(state.value(group as u32, groups).expect("a value"), want, "group {group}");
+    }
+}
+
+/// Distinct build keys in random order, over all of 64 bits when `sparse`, as [`integers`] spreads them.
+fn build_side(rows: usize, sparse: bool) -> Vector {
+    let mut keys: Vec<i64> = (0..rows as i64).map(|k| if sparse { k.wrapping_mul(SPREAD as i64) } else { k }).collect();
+    let mut g = Seeded(51);
+    (1..keys.len()).rev().for_each(|i| keys.swap(i, g.below(i as u64 + 1) as usize));
+    Vector::new(millstream_kernels::Values::I64(keys.into()))
+}
+
+fn table(build: &Vector, sparse: bool) -> JoinTable {
+    let key = KeyType::new(Type::I64, 0);
+    let table = JoinTable::build(std::slice::from_ref(build), &[key], build.values.len(), false).expect("a table");
+    assert_eq!(table.kind(), if sparse { "hash" } else { "array" });
+    table
+}
+
+fn building(rows: usize, sparse: bool) -> Box<dyn FnMut()> {
+    let build = build_side(rows, sparse);
+    let probe = integers(CHUNK_ROWS, 52, rows as u64 * 2, sparse);
+    verify_join(&table(&build, sparse), &build, &probe);
+    Box::new(move || {
+        black_box(table(&build, sparse).size());
+    })
+}
+
+/// Half of the probe rows match.
+fn probing(rows: usize, sparse: bool) -> Box<dyn FnMut()> {
+    let build = build_side(BUILD_ROWS, sparse);
+    let table = table(&build, sparse);
+    let probe = integers(rows, 53, BUILD_ROWS as u64 * 2, sparse);
+    verify_join(&table, &build, &probe);
+    let (mut scratch, mut heads) = (ProbeScratch::default(), vec![]);
+    Box::new(move || {
+        for key in &probe {
+            table.heads(&[key], CHUNK_ROWS, &mut scratch, &mut heads).expect("heads");
+            black_box(&heads);
+        }
+    })
+}
+
+fn verify_join(table: &JoinTable, build: &Vector, probe: &Column) {
+    let build: Vec<Vec<Value>> = values(std::slice::from_ref(build)).into_iter().map(|v| vec![v]).collect();
+    let rows = &probe[0];
+    let mut heads = vec![];
+    table.heads(&[rows], CHUNK_ROWS, &mut ProbeScratch::default(), &mut heads).expect("heads");
+    for (i, head) in heads.iter().enumerate().take(SAMPLED) {
+        let want = join::reference::matches(&build, &[rows.value(i).expect("a key")], false);
+        let got: Vec<usize> = head.checked_sub(1).map(|row| row as usize).into_iter().collect();
+        assert_eq!(got, want, "probe row {i}");
+    }
+}
