@@ -74,7 +74,7 @@ impl Carving {
     fn query(&self, plan: &Plan) -> Result<Plan> {
         if plan.is::<AnalyzeExec>() {
             let carved = plan.children().into_iter().map(|c| self.query(c)).collect::<Result<Vec<_>>>()?;
-            return Arc::clone(plan).with_new_children(carved);
+            return over(plan, carved);
         }
         let moved = is_pipeline(plan) && plan.output_partitioning().partition_count() == 1 && plan.exists(|n| Ok(n.is::<SortExec>()))?;
         match plan.output_ordering() {

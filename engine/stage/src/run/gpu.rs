@@ -308,9 +308,10 @@ impl DeviceWorker {
             let columns = columns.iter().map(|r| block.columns[usize::from(*r)].clone()).collect();
             vec![Block { columns, rows: block.rows }]
         } else {
-            let mut rows = RowsSink::new(columns);
+            let program = Arc::clone(&self.host.bound.program);
+            let mut rows = RowsSink::new(&program, columns);
             self.host.block(block, &mut rows)?;
-            rows.parts
+            rows.take(&program)?.into_iter().collect()
         };
         parts.retain(|p| p.rows > 0);
         let inputs = split.inputs.len();

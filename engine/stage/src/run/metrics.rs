@@ -18,6 +18,8 @@ pub struct StageMetrics {
     pub fetch: Time,
     /// From start to end, builds included.
     pub elapsed: Time,
+    /// Morsels of tables in memory that zone maps ruled out.
+    pub morsels_pruned: Count,
     /// Times that rows of a stage placed on the GPU ran on the CPU after all.
     pub fallbacks: Count,
     /// What the GPU did, of a stage placed there.
