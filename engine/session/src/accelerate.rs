@@ -1,8 +1,9 @@
 //! Stages in somebody else's DataFusion.
 
 use datafusion::execution::SessionStateBuilder;
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use millstream_plan::{Rules, install};
+use millstream_plan::{Rules, install, install_checked};
 
 /// Adds Millstream's stages to a DataFusion session. Semantics stay the host's: integer overflow wraps.
 ///
@@ -22,4 +23,12 @@ pub fn accelerate(builder: SessionStateBuilder) -> SessionStateBuilder {
 pub(crate) fn with_stages(mut builder: SessionStateBuilder, rules: Rules) -> SessionStateBuilder {
     let theirs = builder.physical_optimizer_rules().take().unwrap_or_else(|| PhysicalOptimizer::new().rules);
     builder.with_physical_optimizer_rules(install(theirs, rules))
+}
+
+/// Makes integer and decimal overflow an error in stock operators too.
+pub(crate) fn with_checked(mut builder: SessionStateBuilder) -> SessionStateBuilder {
+    let mut logical = builder.optimizer_rules().take().unwrap_or_else(|| Optimizer::new().rules);
+    let mut physical = builder.physical_optimizer_rules().take().unwrap_or_else(|| PhysicalOptimizer::new().rules);
+    install_checked(&mut logical, &mut physical);
+    builder.with_optimizer_rules(logical).with_physical_optimizer_rules(physical)
 }

@@ -41,6 +41,12 @@ impl Error {
         Self { kind, message: message.to_string() }
     }
 
+    /// What became of a panic.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::new(ErrorKind::Bug, format!("panic in a query: {}", text.unwrap_or("no message")))
+    }
+
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
         self.kind

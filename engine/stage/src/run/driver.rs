@@ -390,6 +390,9 @@ impl Run<'_> {
                 WorkerSink::Reference(r) => reference.push(r),
             }
         }
+        for g in &groups {
+            table_kind(self.stage.metric_set(), g.kind(), g.len());
+        }
         let program = Arc::clone(self.stage.program());
         let sink = self.stage.sink().clone();
         let time = self.metrics.compute.clone();
@@ -421,11 +424,20 @@ impl Run<'_> {
         if let Some(e) = &self.epoch {
             e.put(self.stage.id(), carried);
         }
-        if let Output::Blocks(blocks) = &output {
-            self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum());
+        match &output {
+            Output::Blocks(blocks) => self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum()),
+            Output::Table(t) => {
+                table_kind(self.stage.metric_set(), t.table.kind(), t.table.rows());
+                self.metrics.output_rows.add(t.table.rows());
+            }
         }
         Ok(output)
     }
+}
+
+/// Counts the rows of a table under its kind, for EXPLAIN ANALYZE and profiles.
+fn table_kind(set: &ExecutionPlanMetricsSet, kind: &'static str, rows: usize) {
+    MetricBuilder::new(set).with_new_label("kind", kind).counter("table_rows", 0).add(rows);
 }
 
 async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {
