@@ -37,7 +37,7 @@ The exit code is 1 when an answer is wrong, or, with --verify, when there is non
 
 /// Columnar analytics over bounded datasets, on SIMD kernels and compute shaders.
 #[derive(Parser)]
-#[command(name = "millstream", version, about, after_help = EXAMPLES)]
+#[command(name = "millstream", version, after_help = EXAMPLES)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,

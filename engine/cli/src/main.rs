@@ -27,6 +27,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 pub struct Usage(String);
 
 impl Usage {
+    /// With a message that says what is there instead.
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
@@ -50,8 +51,6 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        // Who reads our output has had enough of it.
-        Err(e) if is_broken_pipe(e.as_ref()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
             ExitCode::from(if e.is::<Usage>() { 2 } else { 1 })
@@ -75,15 +74,4 @@ fn cancellable(args: &Args, command: impl Future<Output = Outcome>) -> Outcome {
     // A thread that waits for input would hold the process back.
     runtime.shutdown_background();
     outcome
-}
-
-fn is_broken_pipe(e: &(dyn std::error::Error + 'static)) -> bool {
-    let mut at = Some(e);
-    while let Some(e) = at {
-        if e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
-            return true;
-        }
-        at = e.source();
-    }
-    false
 }

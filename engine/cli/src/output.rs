@@ -49,7 +49,7 @@ impl Output {
             None if format == Format::Parquet && io::stdout().is_terminal() => {
                 return Err(Usage::new("--format parquet to a terminal: give a file with -o").into());
             }
-            None => (Box::new(BufWriter::new(io::stdout())), Limits::of_stdout()),
+            None => (Box::new(BufWriter::new(Stdout)), Limits::of_stdout()),
         };
         let encoder = match format {
             Format::Table => Encoder::Table(Grid::new(schema, limits), bytes),
@@ -124,9 +124,29 @@ fn partial(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.partial"))
 }
 
+/// Standard output. Who reads it may stop reading, as `head` does: then there is nothing left to do, and
+/// nothing to complain about (the writers above would make an error of another kind of it).
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().write(bytes).map_err(end_if_closed)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush().map_err(end_if_closed)
+    }
+}
+
+fn end_if_closed(e: io::Error) -> io::Error {
+    if e.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    e
+}
+
 /// Prints text to standard output.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    Stdout.write_all(text.as_bytes())?;
+    Stdout.flush()
 }

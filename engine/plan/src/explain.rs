@@ -33,7 +33,7 @@ pub fn why_stock(node: &dyn ExecutionPlan) -> Option<String> {
         return Some("sorts each partition on its own".into());
     }
     let why = match node.name() {
-        "DataSourceExec" => "a source: a stage above it reads its Parquet files itself",
+        "DataSourceExec" => "a source of rows",
         "RepartitionExec" | "CoalescePartitionsExec" | "SortPreservingMergeExec" => "moves rows between partitions",
         "CooperativeExec" => "yields to other tasks",
         "GlobalLimitExec" | "LocalLimitExec" => "no limit sink: stops its input",

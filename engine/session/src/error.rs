@@ -55,6 +55,11 @@ impl Error {
 
 impl From<DataFusionError> for Error {
     fn from(e: DataFusionError) -> Self {
+        // Which rule noticed is no news to the user.
+        let e = match e {
+            DataFusionError::Context(text, inner) if text.starts_with("Optimizer rule") => *inner,
+            e => e,
+        };
         let kind = match e.find_root() {
             DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
             DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
