@@ -43,7 +43,9 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     let dir = common.data.join(format!("tpch-sf{}", a.scale));
     let dir = if tpch::is_complete(&common.data, a.scale) { common.data.clone() } else { dir };
     if !tpch::is_complete(&dir, a.scale) {
-        tpch_parquet(&dir, a.scale)?;
+        // Off this thread, so that Ctrl-C is heard.
+        let (out, scale) = (dir.clone(), a.scale);
+        tokio::task::spawn_blocking(move || tpch_parquet(&out, scale).map_err(|e| e.to_string())).await??;
     }
     let session = Session::with_options(common.options())?;
     for t in suite.tables {

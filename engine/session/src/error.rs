@@ -1,8 +1,15 @@
 //! The error of the public API, graded by what the caller does next.
 
 use datafusion::error::DataFusionError;
+use futures::FutureExt;
+use std::panic::AssertUnwindSafe;
 
 /// What the caller can do about an [`Error`].
+///
+/// ```
+/// use millstream::{Error, ErrorKind};
+/// assert_eq!(Error::new(ErrorKind::Unsupported, "not here").kind(), ErrorKind::Unsupported);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -37,6 +44,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of `kind` with a message for the user.
+    ///
+    /// ```
+    /// use millstream::{Error, ErrorKind};
+    /// assert_eq!(Error::new(ErrorKind::Invalid, "no such shop").to_string(), "no such shop");
+    /// ```
     pub fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
         Self { kind, message: message.to_string() }
     }
@@ -60,13 +72,13 @@ impl From<DataFusionError> for Error {
             DataFusionError::Context(text, inner) if text.starts_with("Optimizer rule") => *inner,
             e => e,
         };
-        let kind = match e.find_root() {
-            DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
-            DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
-            DataFusionError::Internal(_) => ErrorKind::Bug,
-            _ => ErrorKind::Invalid,
-        };
-        Self::new(kind, e.strip_backtrace())
+        match e.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::new(ErrorKind::Exhausted, e.strip_backtrace()),
+            DataFusionError::NotImplemented(_) => Self::new(ErrorKind::Unsupported, e.strip_backtrace()),
+            // DataFusion's own text would send the user to DataFusion's issue tracker.
+            DataFusionError::Internal(what) => Self::new(ErrorKind::Bug, format!("{what} (a defect: please report it)")),
+            _ => Self::new(ErrorKind::Invalid, e.strip_backtrace()),
+        }
     }
 }
 
@@ -74,4 +86,9 @@ impl From<millstream_stage::Error> for Error {
     fn from(e: millstream_stage::Error) -> Self {
         DataFusionError::from(e).into()
     }
+}
+
+/// A panic of the engine or of a user's function becomes an error; the process lives.
+pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))
 }

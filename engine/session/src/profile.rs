@@ -27,6 +27,14 @@ pub struct Profile {
 }
 
 /// One stage. Times are milliseconds.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let table = millstream::Session::new()?.sql("select count(*) from (values (1)) t(a) where a > 0").await?;
+/// let stage = &table.stages().await?.stages[0];
+/// assert_eq!((stage.sink.as_str(), stage.device.as_str()), ("group", "cpu"));
+/// # Ok::<(), millstream::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct StageReport {
     /// Its name in the plan.
@@ -56,6 +64,14 @@ pub struct StageReport {
 }
 
 /// One stock operator.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let table = millstream::Session::new()?.sql("select rank() over (order by a) from (values (1)) t(a)").await?;
+/// let stock = table.stages().await?.stock;
+/// assert!(stock.iter().any(|s| s.reason == "no window sink"));
+/// # Ok::<(), millstream::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct StockReport {
     /// DataFusion's name of the node.

@@ -33,11 +33,26 @@ impl Rows {
     }
 
     /// Names and types of the columns.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let rows = millstream::Session::new()?.sql("select 1 as a").await?.stream().await?;
+    /// assert_eq!(rows.schema().fields().len(), 1);
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
     pub fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
     }
 
     /// The next batch; none after the last one and after an error.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let mut rows = millstream::Session::new()?.sql("select 1 / (a - a) from (values (1)) t(a)").await?.stream().await?;
+    /// assert!(rows.next().await.unwrap().is_err());
+    /// assert!(rows.next().await.is_none());
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// What the data raises; `Bug` when the engine or a user's function panicked.

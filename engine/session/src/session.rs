@@ -1,6 +1,7 @@
 //! A session: catalog, settings, one pool.
 
 use crate::accelerate::{with_checked, with_stages};
+use crate::error::guarded;
 use crate::{Error, ErrorKind, Result, Table, once};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -243,6 +244,6 @@ impl Session {
     /// # Errors
     /// `Invalid` with the position of a syntax error, or the nearest name of an unknown column.
     pub async fn sql(&self, sql: &str) -> Result<Table> {
-        Ok(Table::new(self.ctx.sql(sql).await?))
+        guarded(async { Ok(Table::new(self.ctx.sql(sql).await?)) }).await
     }
 }

@@ -1,5 +1,6 @@
 //! A lazy table: a plan that runs when its rows are asked for.
 
+use crate::error::guarded;
 use crate::profile::{Profile, profile_of};
 use crate::{Error, ErrorKind, Result, Rows};
 use arrow::array::RecordBatch;
@@ -9,12 +10,19 @@ use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::expr_fn::when;
 use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr};
 use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
-use futures::FutureExt;
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Which rows a [`Table::join`] keeps.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use millstream::JoinKind;
+/// let session = millstream::Session::new()?;
+/// let (left, right) = (session.sql("select 1 as k").await?, session.sql("select 2 as k").await?);
+/// let kept = left.join(right, ["k"], JoinKind::Anti)?.collect().await?;
+/// assert_eq!(kept.iter().map(|b| b.num_rows()).sum::<usize>(), 1);
+/// # Ok::<(), millstream::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinKind {
     /// Pairs of rows with equal keys.
@@ -380,9 +388,4 @@ impl JoinKind {
 
 fn columns(frame: &DataFrame) -> Vec<Column> {
     frame.schema().columns()
-}
-
-/// A panic of the engine or of a user's function becomes an error; the process lives.
-async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))
 }
