@@ -163,7 +163,9 @@ impl Carving {
             });
             order.push(SortKey { column, descending: e.options.descending, nulls_first: e.options.nulls_first });
         }
-        Ok(open.finish(Sink::Sort { columns, visible, order, fetch }, node.schema(), self)?)
+        let stage = open.finish(Sink::Sort { columns, visible, order, fetch }, node.schema(), self)?;
+        // A node above, a window for instance, may ask for this very order, expressions included.
+        Ok(Arc::new(stage.as_ref().clone().with_order(node.expr().clone())))
     }
 
     /// Partial, exchange and final collapse into one sink.
