@@ -45,7 +45,7 @@ impl Output {
     /// An output for rows of `schema`; a file appears under its name once it is complete.
     pub fn new(format: Format, file: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
         let (bytes, limits): (Bytes, _) = match file {
-            Some(path) => (Box::new(BufWriter::new(create(&partial(path))?)), Limits::FILE),
+            Some(path) => (Box::new(BufWriter::new(create(path)?)), Limits::FILE),
             None if format == Format::Parquet && io::stdout().is_terminal() => {
                 return Err(Usage::new("--format parquet to a terminal: give a file with -o").into());
             }
@@ -115,7 +115,7 @@ impl Drop for Output {
 }
 
 fn create(path: &Path) -> Result<File> {
-    File::create(path).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
+    File::create(partial(path)).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
 }
 
 /// Hidden, beside the file, so that the rename stays within one file system.

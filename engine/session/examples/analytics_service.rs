@@ -166,8 +166,8 @@ fn invalid(message: &str) -> Error {
 pub fn made_up_sales(rows: usize) -> Result<Vec<RecordBatch>> {
     const FIRST_DAY: i32 = 19_723;
     let batch = |from: usize, to: usize| {
-        let day: ArrayRef = Arc::new(Date32Array::from_iter_values((from..to).map(|i| FIRST_DAY + (i * 7 % 100) as i32)));
-        let shop: ArrayRef = Arc::new(StringArray::from_iter_values((from..to).map(|i| format!("shop-{}", i * i % 100))));
+        let day: ArrayRef = Arc::new(Date32Array::from_iter_values((from..to).map(|i| FIRST_DAY + (i % 100) as i32)));
+        let shop: ArrayRef = Arc::new(StringArray::from_iter_values((from..to).map(|i| format!("shop-{}", i / 100 % 100))));
         let amount = Decimal128Array::from_iter_values((from..to).map(|i| (i % 1_000) as i128)).with_precision_and_scale(12, 2)?;
         RecordBatch::try_from_iter([("day", day), ("shop", shop), ("amount", Arc::new(amount) as ArrayRef)])
     };

@@ -49,17 +49,20 @@ impl Pool {
         let running = Arc::clone(&self.running);
         self.pool.spawn(move || {
             running.fetch_add(1, Ordering::Relaxed);
-            let out = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
-                let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Err(Error::bug(format!("panic in a stage: {text}")))
-            });
+            let out = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+                .unwrap_or_else(|panic| Err(Error::bug(format!("panic in a stage: {}", panic_text(panic.as_ref())))));
             running.fetch_sub(1, Ordering::Relaxed);
             // The receiver is gone when the query was cancelled.
             let _ = tx.send(out);
         });
         rx.await.unwrap_or_else(|_| Err(Error::cancelled()))
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Settings of stages, an extension of DataFusion's `SessionConfig`.

@@ -13,6 +13,7 @@ use crate::{Error, Result};
 use arrow::array::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -23,6 +24,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use millstream_kernels::program::Instr;
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex, mpsc};
@@ -294,7 +296,10 @@ impl Run<'_> {
             let tx = tx.clone();
             tasks.push(SpawnedTask::spawn(async move {
                 let mut number = 0;
-                while let Some(batch) = stream.next().await {
+                // A panic there must not look like the end of the input.
+                while let Some(batch) =
+                    AssertUnwindSafe(stream.next()).catch_unwind().await.unwrap_or_else(|p| Some(Err(panicked(p.as_ref()))))
+                {
                     let failed = batch.is_err();
                     let mine = slice.is_none_or(|(epoch, epochs)| number % epochs == epoch);
                     number += 1;
@@ -438,6 +443,10 @@ impl Run<'_> {
 /// Counts the rows of a table under its kind, for EXPLAIN ANALYZE and profiles.
 fn table_kind(set: &ExecutionPlanMetricsSet, kind: &'static str, rows: usize) {
     MetricBuilder::new(set).with_new_label("kind", kind).counter("table_rows", 0).add(rows);
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> DataFusionError {
+    Error::bug(format!("panic in an operator below a stage: {}", crate::context::panic_text(panic))).into()
 }
 
 async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {
