@@ -4,9 +4,40 @@ use clap::{Parser, Subcommand, ValueEnum};
 use millstream::{Options, Preference};
 use std::path::PathBuf;
 
+const EXAMPLES: &str = "\
+Examples:
+  millstream sql -c \"select count(*) from t\" --table t=events.parquet
+  millstream sql -f report.sql --table t=folder/ -o report.parquet
+  millstream sql -c \"explain analyze select a, sum(b) from t group by a\" --table t=events.parquet
+  millstream bench tpch --scale 1 --queries q1,q6 --json results.json
+  millstream generate tpch --scale 1 --out data/tpch-sf1
+  millstream devices
+
+Results go to stdout, all else to stderr. Exit codes: 0 ok, 1 a query failed or a result was wrong, 2 bad usage.";
+
+const SQL_EXAMPLES: &str = "\
+Examples:
+  millstream sql --table t=events.parquet                       statements from the terminal or a pipe
+  millstream sql -c \"select * from t limit 5\" --table t=a.csv    a file's ending says what it is
+  millstream sql -c \"select * from t\" --table t=a.parquet --format csv | head
+  millstream sql -c \"select a, sum(b) s from t group by a\" --table t=a.parquet -o sums.parquet
+  millstream sql -c \"explain select ...\"                        stages, devices, and why the rest is stock
+  millstream sql -c \"explain analyze select ...\"                the same after a run, with rows and times
+
+A table on the terminal fits its width and shows the first rows; csv, json and parquet never leave
+anything out. CSV writes null as an empty field, JSON is one object a line.";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  millstream bench tpch                                         scale 0.1, verified, written on first use
+  millstream bench tpch --scale 1 --queries q1,q6 --iterations 5 --threads 2
+  millstream bench tpch --stages off --json stock.json          stock DataFusion, for comparison
+
+The exit code is 1 when an answer is wrong, or, with --verify, when there is none to compare with.";
+
 /// Columnar analytics over bounded datasets, on SIMD kernels and compute shaders.
 #[derive(Parser)]
-#[command(name = "millstream", version, about)]
+#[command(name = "millstream", version, after_help = EXAMPLES)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -36,14 +67,17 @@ pub struct Common {
     #[arg(long, global = true, value_enum, default_value = "on")]
     pub stages: Switch,
     /// Threads; all of the machine by default.
-    #[arg(long, global = true)]
-    pub threads: Option<usize>,
-    /// Memory that queries may hold, for instance 4GB.
-    #[arg(long, global = true, value_parser = bytes)]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Memory that queries may hold, for instance 512MB or 4GiB; a query that needs more fails.
+    #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
     pub memory_limit: Option<usize>,
     /// Folder of benchmark data.
-    #[arg(long, global = true, default_value = "data")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// Say more on stderr: times, and what ran where.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -61,7 +95,7 @@ pub enum Switch {
 
 impl Common {
     pub fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+        self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
     }
 
     pub fn options(&self) -> Options {
@@ -75,29 +109,49 @@ impl Common {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = SQL_EXAMPLES)]
 pub struct SqlArgs {
-    /// The query.
-    #[arg(short = 'c', value_name = "SQL", conflicts_with = "file", required_unless_present = "file")]
+    /// Statements; without -c and -f they are read from standard input.
+    #[arg(short = 'c', value_name = "SQL", conflicts_with = "file")]
     pub command: Option<String>,
-    /// A file with one query.
+    /// A file with statements.
     #[arg(short = 'f', value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// A table over a file or folder; may be given many times.
-    #[arg(long = "table", value_name = "NAME=PATH")]
-    pub tables: Vec<String>,
-    /// How rows are printed.
-    #[arg(long, value_enum, default_value = "table")]
-    pub format: Format,
+    /// A table over a Parquet, CSV or NDJSON file, or a folder of Parquet; may be given many times.
+    #[arg(long = "table", value_name = "NAME=PATH", value_parser = named_table)]
+    pub tables: Vec<NamedTable>,
+    /// How rows are written; by default as the ending of -o says, else as a table.
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// Write the rows to a file; it appears once they are all there.
+    #[arg(short = 'o', value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Table,
     Csv,
     Json,
+    Parquet,
+}
+
+/// `NAME=PATH`
+#[derive(Clone)]
+pub struct NamedTable {
+    pub name: String,
+    pub path: String,
+}
+
+fn named_table(text: &str) -> Result<NamedTable, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(NamedTable { name: name.into(), path: path.into() }),
+        _ => Err("expected NAME=PATH, for instance t=events.parquet".into()),
+    }
 }
 
 #[derive(clap::Args)]
+#[command(after_help = BENCH_EXAMPLES)]
 pub struct BenchArgs {
     /// The suite: tpch.
     pub suite: String,
@@ -158,7 +212,7 @@ pub struct DevicesArgs {
     pub json: bool,
 }
 
-/// `4GB`, `512MB`, `1048576`.
+/// `4GB` is decimal, `4GiB` binary, `1048576` bytes.
 fn bytes(text: &str) -> Result<usize, String> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -167,8 +221,33 @@ fn bytes(text: &str) -> Result<usize, String> {
         "kb" | "k" => 1e3,
         "mb" | "m" => 1e6,
         "gb" | "g" => 1e9,
-        other => return Err(format!("unknown unit {other}: use KB, MB or GB")),
+        "tb" | "t" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        other => return Err(format!("unknown unit {other}: use KB, MB, GB, KiB, MiB or GiB")),
     };
     let number: f64 = digits.trim().parse().map_err(|_| format!("{text} is no size, for instance 4GB"))?;
     if number > 0.0 { Ok((number * unit) as usize) } else { Err("a size is above zero".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_decimal_or_binary() {
+        assert_eq!(bytes("512MB"), Ok(512_000_000));
+        assert_eq!(bytes("2GiB"), Ok(2 << 30));
+        assert_eq!(bytes("1.5k"), Ok(1500));
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert!(bytes("0").is_err() && bytes("4XB").is_err() && bytes("GB").is_err() && bytes("-1").is_err());
+    }
+
+    #[test]
+    fn the_definition_holds() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
 }

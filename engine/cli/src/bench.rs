@@ -1,36 +1,50 @@
 //! `millstream bench`: runs a suite, verifies its answers, prints a line a query.
 
-use crate::Outcome;
+mod report;
+mod usage;
+
 use crate::args::{BenchArgs, Common, Storage};
 use crate::generate::tpch_parquet;
+use crate::output::print;
+use crate::progress::Bar;
+use crate::{Outcome, Usage};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::physical_plan::ExecutionPlan;
-use millstream::Session;
+use millstream::{Profile, Session, profile_of};
 use millstream_benches::{Query, Suite, answer, suite, verify};
 use millstream_datasets::tpch;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// What was measured of one query.
+#[derive(Default)]
 struct Measured {
     runs_ms: Vec<f64>,
     rows: usize,
     /// None where no answer is at hand.
     verified: Option<bool>,
     error: Option<String>,
-    /// Sink and device of each stage.
-    stages: Vec<(String, String)>,
+    /// Of the last run.
+    profile: Profile,
+    /// Of the timed runs.
+    peak_rss_mb: Option<f64>,
+    /// Of one timed run, on average.
+    cpu_s: Option<f64>,
 }
 
 pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
-    let suite = suite(&a.suite).ok_or_else(|| format!("no suite {}: there is tpch", a.suite))?;
+    let suite = suite(&a.suite).ok_or_else(|| Usage::new(format!("no suite {}: there is tpch", a.suite)))?;
+    let known = |id: &String| suite.query(id).is_some();
+    if let Some(id) = a.queries.iter().find(|id| !known(id)) {
+        return Err(Usage::new(format!("no query {id} in {}: there are {}", a.suite, ids(suite).join(", "))).into());
+    }
     let session = Session::with_options(common.options())?;
-    let dir = folder(suite, a, common)?;
+    let dir = folder(suite, a, common).await?;
     for t in suite.tables {
         session.register(t, &dir.join(format!("{t}.parquet")).to_string_lossy()).await?;
     }
@@ -41,29 +55,29 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
         return serve(suite, &session).await;
     }
     let mut results = vec![];
-    println!("{:>5} {:>10} {:>8}  {:<8} stages", "query", "median ms", "rows", "verified");
+    print(&format!("{:>5} {:>10} {:>8}  {:<8} stages\n", "query", "median ms", "rows", "verified"))?;
     let mut failed = vec![];
-    for q in suite.queries.iter().filter(|q| a.queries.is_empty() || a.queries.iter().any(|id| id == q.id)) {
-        let m = measure(suite, q, &session, a).await;
-        print_line(q, &m);
+    let chosen: Vec<&Query> = suite.queries.iter().filter(|q| a.queries.is_empty() || a.queries.iter().any(|id| id == q.id)).collect();
+    let bar = Bar::new(chosen.len() as u64, "{bar:30} {pos}/{len} {msg} {elapsed}");
+    for (at, q) in chosen.into_iter().enumerate() {
+        bar.set(at as u64, q.id);
+        let m = measure(suite, q, &session, a, &|| bar.set(at as u64, q.id)).await;
+        bar.aside(|| print_line(q, &m, common.verbose))?;
         if m.error.is_some() || m.verified == Some(false) || (a.verify && m.verified.is_none()) {
             failed.push(q.id);
         }
-        results.push(to_json(q, &m));
+        results.push(report::query(q, &m));
     }
-    if results.is_empty() {
-        return Err(format!("no such query in {}: {}", a.suite, a.queries.join(", ")).into());
-    }
+    drop(bar);
     if let Some(file) = &a.json {
-        let json =
-            json!({ "suite": a.suite, "scale": a.scale, "storage": a.storage.name(), "threads": common.threads(), "queries": results });
+        let json = report::suite(a, common, a.storage.name(), &results);
         std::fs::write(file, serde_json::to_string_pretty(&json)?).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("not verified: {}", failed.join(", ")).into()) }
 }
 
 /// The folder of the tables; they are generated where they are not there yet.
-fn folder(suite: &Suite, a: &BenchArgs, common: &Common) -> Result<PathBuf, Box<dyn std::error::Error>> {
+async fn folder(suite: &Suite, a: &BenchArgs, common: &Common) -> Result<PathBuf, Box<dyn std::error::Error>> {
     // Who serves names the folder itself, whoever wrote it.
     let is_there = |t: &&str| common.data.join(format!("{t}.parquet")).exists();
     if a.serve && suite.tables.iter().all(is_there) || tpch::is_complete(&common.data, a.scale) {
@@ -71,7 +85,9 @@ fn folder(suite: &Suite, a: &BenchArgs, common: &Common) -> Result<PathBuf, Box<
     }
     let dir = common.data.join(format!("tpch-sf{}", a.scale));
     if !tpch::is_complete(&dir, a.scale) {
-        tpch_parquet(&dir, a.scale)?;
+        // Off this thread, so that Ctrl-C is heard.
+        let (out, scale) = (dir.clone(), a.scale);
+        tokio::task::spawn_blocking(move || tpch_parquet(&out, scale).map_err(|e| e.to_string())).await??;
     }
     Ok(dir)
 }
@@ -94,13 +110,21 @@ async fn load(suite: &Suite, session: &Session) -> Outcome {
     Ok(())
 }
 
-async fn measure(suite: &Suite, q: &Query, session: &Session, a: &BenchArgs) -> Measured {
-    let mut m = Measured { runs_ms: vec![], rows: 0, verified: None, error: None, stages: vec![] };
+fn ids(suite: &Suite) -> Vec<&str> {
+    suite.queries.iter().map(|q| q.id).collect()
+}
+
+/// Runs a query once to warm up and verify, then `--iterations` times by the clock, with a `tick` before each.
+async fn measure(suite: &Suite, q: &Query, session: &Session, a: &BenchArgs, tick: &dyn Fn()) -> Measured {
+    let mut m = Measured::default();
     match one(q, session).await {
-        Err(e) => m.error = Some(e),
+        Err(e) => {
+            m.error = Some(e);
+            return m;
+        }
         Ok((batches, plan, _)) => {
             m.rows = batches.iter().map(RecordBatch::num_rows).sum();
-            stages_of(&plan, &mut m.stages);
+            m.profile = profile_of(&plan);
             match answer(suite, a.scale, q) {
                 Ok(Some(expected)) => {
                     let outcome = verify(q, &expected, &batches);
@@ -112,12 +136,20 @@ async fn measure(suite: &Suite, q: &Query, session: &Session, a: &BenchArgs) -> 
             }
         }
     }
+    usage::reset_peak();
+    let cpu_before = usage::cpu_s();
     for _ in 0..a.iterations {
+        tick();
         match one(q, session).await {
-            Ok((_, _, ms)) => m.runs_ms.push(ms),
+            Ok((_, plan, ms)) => {
+                m.runs_ms.push(ms);
+                m.profile = profile_of(&plan);
+            }
             Err(e) => m.error = Some(e),
         }
     }
+    m.peak_rss_mb = usage::peak_rss_mb();
+    m.cpu_s = cpu_before.zip(usage::cpu_s()).map(|(before, after)| (after - before) / a.iterations.max(1) as f64);
     m
 }
 
@@ -130,31 +162,17 @@ async fn one(q: &Query, session: &Session) -> Result<(Vec<RecordBatch>, Arc<dyn 
     Ok((batches, plan, started.elapsed().as_secs_f64() * 1e3))
 }
 
-fn stages_of(plan: &Arc<dyn ExecutionPlan>, out: &mut Vec<(String, String)>) {
-    if let Some((sink, device)) = millstream::stage_of(plan.as_ref()) {
-        out.push((sink, device));
-    }
-    plan.children().into_iter().for_each(|c| stages_of(c, out));
-}
-
-fn median(runs: &[f64]) -> f64 {
-    let mut sorted = runs.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn print_line(q: &Query, m: &Measured) {
+fn print_line(q: &Query, m: &Measured, verbose: bool) -> std::io::Result<()> {
     let verified = m.verified.map_or("-", |v| if v { "yes" } else { "NO" });
-    let stages: Vec<String> = m.stages.iter().map(|(s, d)| format!("{s}:{d}")).collect();
-    println!("{:>5} {:>10.1} {:>8}  {verified:<8} {}", q.id, median(&m.runs_ms), m.rows, stages.join(" "));
+    let stages = report::stages(&m.profile);
+    print(&format!("{:>5} {:>10.1} {:>8}  {verified:<8} {stages}\n", q.id, report::median(&m.runs_ms), m.rows))?;
     if let Some(e) = &m.error {
         eprintln!("      {}: {e}", q.id);
     }
-}
-
-fn to_json(q: &Query, m: &Measured) -> Value {
-    let stages: Vec<Value> = m.stages.iter().map(|(s, d)| json!({ "name": s, "device": d })).collect();
-    json!({ "id": q.id, "median_ms": median(&m.runs_ms), "runs_ms": m.runs_ms, "rows": m.rows, "verified": m.verified, "error": m.error, "stages": stages })
+    if verbose {
+        eprintln!("{}", m.profile);
+    }
+    Ok(())
 }
 
 /// One line in, `ID` or `ID FILE`, one line of JSON out: for the comparison with other engines.

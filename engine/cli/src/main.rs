@@ -9,7 +9,10 @@ mod args;
 mod bench;
 mod devices;
 mod generate;
+mod grid;
 mod memory;
+mod output;
+mod progress;
 mod sql;
 
 use args::{Args, Command};
@@ -19,27 +22,57 @@ use std::process::ExitCode;
 /// What a command says when it fails.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// The command line asks for what is not there: exit code 2.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl Usage {
+    /// With a message that says what is there instead.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; see --help", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 fn main() -> ExitCode {
     memory::keep_freed();
     let args = Args::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(args.common.threads()).enable_all().build() {
-        Ok(r) => r,
-        Err(e) => {
-            eprintln!("error: no runtime: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
     let outcome = match &args.command {
-        Command::Sql(a) => runtime.block_on(sql::run(a, &args.common)),
-        Command::Bench(a) => runtime.block_on(bench::run(a, &args.common)),
         Command::Generate(a) => generate::run(a),
         Command::Devices(a) => devices::run(a),
+        Command::Sql(a) => cancellable(&args, sql::run(a, &args.common)),
+        Command::Bench(a) => cancellable(&args, bench::run(a, &args.common)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
-            ExitCode::FAILURE
+            ExitCode::from(if e.is::<Usage>() { 2 } else { 1 })
         }
     }
+}
+
+/// Runs a command to its end, or to Ctrl-C: dropping it cancels its query.
+fn cancellable(args: &Args, command: impl Future<Output = Outcome>) -> Outcome {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(args.common.threads()).enable_all().build().map_err(|e| format!("no runtime: {e}"))?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = command => outcome,
+            signal = tokio::signal::ctrl_c() => {
+                signal?;
+                Err("cancelled by Ctrl-C".into())
+            }
+        }
+    });
+    // A thread that waits for input would hold the process back.
+    runtime.shutdown_background();
+    outcome
 }

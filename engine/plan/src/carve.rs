@@ -183,7 +183,9 @@ impl Carving {
             });
             order.push(SortKey { column, descending: e.options.descending, nulls_first: e.options.nulls_first });
         }
-        Ok(open.finish(Sink::Sort { columns, visible, order, fetch }, plan.schema(), self)?)
+        let stage = open.finish(Sink::Sort { columns, visible, order, fetch }, plan.schema(), self)?;
+        // A node above, a window for instance, may ask for this very order, expressions included.
+        Ok(Arc::new(stage.as_ref().clone().with_order(by.clone())))
     }
 
     /// Partial, exchange and final collapse into one sink.
@@ -196,7 +198,7 @@ impl Carving {
             },
             _ => return Ok(None),
         };
-        if !covers_group(first) {
+        if covers_group(first).is_err() {
             return Ok(None);
         }
         let mut open = self.open(first.input())?;
@@ -264,15 +266,32 @@ fn same_partitions(old: &Plan, new: Plan) -> Result<Plan> {
     Ok(new)
 }
 
-fn covers_group(node: &AggregateExec) -> bool {
-    let schema = node.input().schema();
+/// Whether kernels cover the keys and calls of an aggregate.
+///
+/// # Errors
+/// The reason why not, for EXPLAIN.
+pub fn covers_group(node: &AggregateExec) -> std::result::Result<(), String> {
+    let schema = node.input_schema();
     let ty = |e: &Arc<dyn PhysicalExpr>| e.data_type(&schema).map(|t| physical(&t)).unwrap_or(Type::Any);
-    let keys = node.group_expr().is_single() && node.group_expr().expr().iter().all(|(e, _)| ty(e) != Type::Any);
-    keys && node.aggr_expr().iter().all(|a| {
-        let Some(f) = function(a.fun(), a) else { return false };
+    if !node.group_expr().is_single() {
+        return Err("grouping sets".into());
+    }
+    let keys = node.input().schema();
+    let uncovered = |e: &Arc<dyn PhysicalExpr>| e.data_type(&keys).map_or(true, |t| physical(&t) == Type::Any);
+    if let Some((_, name)) = node.group_expr().expr().iter().find(|(e, _)| uncovered(e)) {
+        return Err(format!("key {name} has a type without kernel"));
+    }
+    for a in node.aggr_expr() {
         let args = a.expressions();
-        args.len() == 1 && (f == AggregateFunction::Count || ty(&args[0]) != Type::Any) && a.order_bys().is_empty()
-    })
+        let Some(f) = function(a.fun(), a) else { return Err(format!("{} has no kernel", a.name())) };
+        if args.len() != 1 || (f != AggregateFunction::Count && ty(&args[0]) == Type::Any) {
+            return Err(format!("{}: arguments without kernel", a.name()));
+        }
+        if !a.order_bys().is_empty() {
+            return Err(format!("{} has an order", a.name()));
+        }
+    }
+    Ok(())
 }
 
 /// The aggregate as a group sink knows it.

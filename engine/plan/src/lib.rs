@@ -4,12 +4,17 @@
 //! down and before the sanity check.
 
 mod carve;
+mod checked;
+mod explain;
 mod open;
 mod place;
 
 pub use carve::Carve;
+pub use checked::{Checked, CheckedConstants, CheckedSum, checked_sum};
+pub use explain::why_stock;
 pub use place::{Place, Preference};
 
+use datafusion::optimizer::OptimizerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use std::sync::Arc;
 
@@ -20,6 +25,15 @@ pub struct Rules {
     pub checked: bool,
     /// Which devices may be chosen.
     pub prefer: Preference,
+}
+
+/// DataFusion's logical and physical rules with those in front that make arithmetic raise on overflow.
+pub fn install_checked(
+    logical: &mut Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+    physical: &mut Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+) {
+    logical.insert(0, Arc::new(CheckedConstants));
+    physical.insert(0, Arc::new(Checked));
 }
 
 /// DataFusion's rules with ours in their place.

@@ -9,6 +9,10 @@ use millstream_stage::{Device, Placement, StageExec};
 use std::sync::Arc;
 
 /// Which devices may be chosen.
+///
+/// ```
+/// assert_eq!(millstream_plan::Preference::default(), millstream_plan::Preference::Auto);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preference {
     /// The cheaper one. Without a measured profile of a GPU that is the CPU.

@@ -1,8 +1,9 @@
 //! Stages in somebody else's DataFusion.
 
 use datafusion::execution::SessionStateBuilder;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use millstream_plan::{Rules, install};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use millstream_plan::{Rules, install, install_checked};
+use std::sync::Arc;
 
 /// Adds Millstream's stages to a DataFusion session. Semantics stay the host's: integer overflow wraps.
 ///
@@ -18,8 +19,20 @@ pub fn accelerate(builder: SessionStateBuilder) -> SessionStateBuilder {
     with_stages(builder, Rules::default())
 }
 
-/// Adds stages by `rules`.
+/// Adds stages by `rules`. Rules that the host appends to its own list stay behind them.
 pub(crate) fn with_stages(mut builder: SessionStateBuilder, rules: Rules) -> SessionStateBuilder {
-    let theirs = builder.physical_optimizer_rules().take().unwrap_or_else(|| PhysicalOptimizer::new().rules);
+    let theirs = physical_rules(&mut builder);
     builder.with_physical_optimizer_rules(install(theirs, rules))
+}
+
+/// Makes integer and decimal overflow an error in stock operators too.
+pub(crate) fn with_checked(mut builder: SessionStateBuilder) -> SessionStateBuilder {
+    let mut logical = builder.optimizer().take().unwrap_or_default().rules;
+    let mut physical = physical_rules(&mut builder);
+    install_checked(&mut logical, &mut physical);
+    builder.with_optimizer_rules(logical).with_physical_optimizer_rules(physical)
+}
+
+fn physical_rules(builder: &mut SessionStateBuilder) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    builder.physical_optimizers().take().unwrap_or_default().rules
 }

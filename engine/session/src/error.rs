@@ -1,8 +1,15 @@
 //! The error of the public API, graded by what the caller does next.
 
 use datafusion::error::DataFusionError;
+use futures::FutureExt;
+use std::panic::AssertUnwindSafe;
 
 /// What the caller can do about an [`Error`].
+///
+/// ```
+/// use millstream::{Error, ErrorKind};
+/// assert_eq!(Error::new(ErrorKind::Unsupported, "not here").kind(), ErrorKind::Unsupported);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -37,8 +44,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of `kind` with a message for the user.
+    ///
+    /// ```
+    /// use millstream::{Error, ErrorKind};
+    /// assert_eq!(Error::new(ErrorKind::Invalid, "no such shop").to_string(), "no such shop");
+    /// ```
     pub fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
         Self { kind, message: message.to_string() }
+    }
+
+    /// What became of a panic.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::new(ErrorKind::Bug, format!("panic in a query: {}", text.unwrap_or("no message")))
     }
 
     /// What the caller can do.
@@ -49,6 +67,11 @@ impl Error {
 
 impl From<DataFusionError> for Error {
     fn from(e: DataFusionError) -> Self {
+        // Which rule noticed is no news to the user.
+        let e = match e {
+            DataFusionError::Context(text, inner) if text.starts_with("Optimizer rule") => *inner,
+            e => e,
+        };
         let kind = match e.find_root() {
             DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
             DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
@@ -75,6 +98,11 @@ impl From<millstream_stage::Error> for Error {
     fn from(e: millstream_stage::Error) -> Self {
         DataFusionError::from(e).into()
     }
+}
+
+/// A panic of the engine or of a user's function becomes an error; the process lives.
+pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))
 }
 
 #[cfg(test)]

@@ -2,7 +2,21 @@
 //! wgpu compute shaders.
 //!
 //! [`Session`] answers SQL over files and Arrow batches; [`accelerate`] adds the same stages to any
-//! program on DataFusion.
+//! program on DataFusion. A query is SQL or an expression over [`Table`]s:
+//!
+//! ```
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! use millstream::{JoinKind, asc, col, lit, sum};
+//! let session = millstream::Session::new()?;
+//! session.sql("create table orders as select * from (values (1, 10), (1, 5), (2, 7)) t(customer, price)").await?;
+//! session.sql("create table names as select * from (values (1, 'Ada'), (2, 'Bob')) t(customer, name)").await?;
+//! let spent = session.table("orders")?.filter(col("price").gt(lit(5)))?.group_by([col("customer")], [sum(col("price")).alias("spent")])?;
+//! let rows = spent.join(session.table("names")?, ["customer"], JoinKind::Inner)?.sort([asc(col("name"))])?.collect().await?;
+//! assert_eq!(rows.iter().map(|b| b.num_rows()).sum::<usize>(), 2);
+//! # Ok::<(), millstream::Error>(()) }).unwrap();
+//! ```
+//!
+//! or, in SQL:
 //!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -16,13 +30,47 @@ mod accelerate;
 mod cache;
 mod devices;
 mod error;
+mod once;
+mod profile;
+mod rows;
 mod session;
 mod table;
 
 pub use accelerate::accelerate;
 pub use cache::Cached;
+pub use datafusion::functions_aggregate::expr_fn::{avg, count, count_distinct, max, median, min, stddev, sum};
+pub use datafusion::logical_expr::{Expr, SortExpr, cast, ident, lit};
+pub use datafusion::prelude::col;
 pub use devices::{AdapterInfo, Devices, devices};
 pub use error::{Error, ErrorKind, Result};
 pub use millstream_plan::Preference;
+pub use profile::{Profile, StageReport, StockReport, profile_of, stage_of};
+pub use rows::Rows;
 pub use session::{Options, Session};
-pub use table::{Table, stage_of};
+pub use table::{JoinKind, Table, run};
+
+/// Smallest first, nulls last: a key of [`Table::sort`].
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use millstream::{asc, col};
+/// let table = millstream::Session::new()?.sql("select * from (values (2), (1)) t(a)").await?;
+/// assert_eq!(table.sort([asc(col("a"))])?.limit(1)?.collect().await?[0].num_rows(), 1);
+/// # Ok::<(), millstream::Error>(()) }).unwrap();
+/// ```
+pub fn asc(key: Expr) -> SortExpr {
+    key.sort(true, false)
+}
+
+/// Largest first, nulls first: a key of [`Table::sort`].
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use millstream::{col, desc};
+/// let table = millstream::Session::new()?.sql("select * from (values (2), (1)) t(a)").await?;
+/// assert_eq!(table.sort([desc(col("a"))])?.limit(1)?.collect().await?[0].num_rows(), 1);
+/// # Ok::<(), millstream::Error>(()) }).unwrap();
+/// ```
+pub fn desc(key: Expr) -> SortExpr {
+    key.sort(false, true)
+}

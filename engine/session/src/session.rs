@@ -1,12 +1,18 @@
 //! A session: catalog, settings, one pool.
 
-use crate::accelerate::with_stages;
+use crate::accelerate::{with_checked, with_stages};
 use crate::cache::CacheStatement;
-use crate::{Error, ErrorKind, Result, Table};
+use crate::error::guarded;
+use crate::{Error, ErrorKind, Result, Table, once};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
+use futures::{FutureExt, Stream};
 use millstream_kernels::gpu::CapabilityClass;
 use millstream_plan::{Preference, Rules};
 use millstream_stage::{Pool, Settings};
@@ -39,7 +45,16 @@ impl Default for Options {
     }
 }
 
-/// Answers SQL over registered tables.
+/// Answers SQL and [`Table`] expressions over registered tables. Clones share the catalog and the pool;
+/// queries may run at the same time.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let session = millstream::Session::new()?;
+/// let rows = session.sql("select 6 * 7").await?.collect().await?;
+/// assert_eq!(rows[0].num_rows(), 1);
+/// # Ok::<(), millstream::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Session {
     ctx: SessionContext,
@@ -62,6 +77,12 @@ impl Session {
 
     /// A session with these options.
     ///
+    /// ```
+    /// let options = millstream::Options { memory_limit_bytes: Some(1 << 30), ..Default::default() };
+    /// let session = millstream::Session::with_options(options)?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Session::new`].
     pub fn with_options(options: Options) -> Result<Self> {
@@ -76,6 +97,7 @@ impl Session {
         };
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(memory).build_arc()?;
         let mut builder = SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime);
+        builder = with_checked(builder);
         if options.stages {
             builder = with_stages(builder, Rules { checked: true, prefer: options.device });
         }
@@ -83,16 +105,35 @@ impl Session {
     }
 
     /// The options it was made with.
+    ///
+    /// ```
+    /// assert!(millstream::Session::new()?.options().stages);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// The DataFusion session underneath.
+    /// The DataFusion session underneath: for functions of your own, object stores, catalogs.
+    ///
+    /// ```
+    /// let session = millstream::Session::new()?;
+    /// assert!(session.context().state().aggregate_functions().contains_key("median"));
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn context(&self) -> &SessionContext {
         &self.ctx
     }
 
     /// Registers a file or folder (Parquet, CSV, NDJSON by its ending) as table `name`.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let session = millstream::Session::new()?;
+    /// let error = session.register("t", "no/such/file.parquet").await.unwrap_err();
+    /// assert!(error.to_string().contains("no/such/file.parquet"));
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// `Invalid` when it is not there or cannot be read; the message names it.
@@ -113,15 +154,105 @@ impl Session {
         }
     }
 
+    /// Registers Arrow batches as table `name`; a table of this name is replaced.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    /// use std::sync::Arc;
+    /// let a: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    /// let session = millstream::Session::new()?;
+    /// session.register_batches("t", vec![RecordBatch::try_from_iter([("a", a)]).unwrap()])?;
+    /// assert_eq!(session.sql("select a from t where a > 1").await?.collect().await?[0].num_rows(), 2);
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` without a batch, or when batches differ in their columns.
+    pub fn register_batches(&self, name: &str, batches: Vec<RecordBatch>) -> Result<()> {
+        let schema = once::shared_schema(name, &batches)?;
+        let mut partitions: Vec<Vec<RecordBatch>> = vec![vec![]; self.options.threads.clamp(1, batches.len())];
+        let many = partitions.len();
+        batches.into_iter().enumerate().for_each(|(i, b)| partitions[i % many].push(b));
+        self.replace(name, Arc::new(MemTable::try_new(schema, partitions)?))
+    }
+
+    /// Registers a bounded stream of batches as table `name`. It is read once: a second query over it, or
+    /// a query that names it twice, fails and says so.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    /// use std::sync::Arc;
+    /// let a: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    /// let batch = RecordBatch::try_from_iter([("a", a)]).unwrap();
+    /// let session = millstream::Session::new()?;
+    /// let stream = futures::stream::iter([Ok::<_, std::io::Error>(batch.clone())]);
+    /// session.register_stream("s", batch.schema(), stream)?;
+    /// assert_eq!(session.sql("select * from s").await?.collect().await?[0].num_rows(), 3);
+    /// assert!(session.sql("select * from s").await?.collect().await.is_err());
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when the name cannot be a table's. A batch of other columns, and what the stream raises,
+    /// fail the query that reads it.
+    pub fn register_stream<E>(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        stream: impl Stream<Item = std::result::Result<RecordBatch, E>> + Send + 'static,
+    ) -> Result<()>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.replace(name, Arc::new(once::table(name, schema, stream)?))
+    }
+
+    fn replace(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        self.ctx.deregister_table(name)?;
+        self.ctx.register_table(name, table)?;
+        Ok(())
+    }
+
+    /// The registered table `name`.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let session = millstream::Session::new()?;
+    /// session.sql("create table t as select 1 as a").await?;
+    /// assert_eq!(session.table("t")?.schema().field(0).name(), "a");
+    /// assert!(session.table("u").is_err());
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such table; `Unsupported` for a catalog that answers only later: use SQL there.
+    pub fn table(&self, name: &str) -> Result<Table> {
+        let later = || Error::new(ErrorKind::Unsupported, format!("table {name} is in a catalog that answers later: query it with sql"));
+        Ok(Table::new(self.ctx.table(name).now_or_never().ok_or_else(later)??))
+    }
+
     /// Plans a SQL query. Statements that define something take effect at once, and so do `CACHE TABLE t`
     /// and `UNCACHE TABLE t`.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let session = millstream::Session::new()?;
+    /// let error = session.sql("select 1 frm t").await.unwrap_err();
+    /// assert!(error.to_string().contains("Line: 1"));
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// `Invalid` with the position of a syntax error, or the nearest name of an unknown column.
     pub async fn sql(&self, sql: &str) -> Result<Table> {
-        if let Some(statement) = CacheStatement::parse(&self.ctx, sql)? {
-            return self.run_cache(statement).await;
-        }
-        Ok(Table::new(self.ctx.sql(sql).await?))
+        guarded(async {
+            if let Some(statement) = CacheStatement::parse(&self.ctx, sql)? {
+                return self.run_cache(statement).await;
+            }
+            Ok(Table::new(self.ctx.sql(sql).await?))
+        })
+        .await
     }
 }

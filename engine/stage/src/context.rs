@@ -5,13 +5,15 @@ use crate::{Error, Result};
 use datafusion::execution::TaskContext;
 use millstream_kernels::gpu::CapabilityClass;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// One CPU pool for all stages of a session.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pool: Arc<rayon::ThreadPool>,
+    /// Pieces of work that a thread is at.
+    running: Arc<AtomicUsize>,
 }
 
 impl Pool {
@@ -25,12 +27,17 @@ impl Pool {
             .thread_name(|i| format!("millstream-{i}"))
             .build()
             .map_err(|e| Error::new(crate::ErrorKind::Exhausted, e))?;
-        Ok(Self { pool: Arc::new(pool) })
+        Ok(Self { pool: Arc::new(pool), running: Arc::default() })
     }
 
     /// Threads of the pool: how many workers a stage has.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
+    }
+
+    /// How many pieces of work are being done now.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Runs `work` on the pool. A panic inside becomes an error; the process lives.
@@ -39,17 +46,23 @@ impl Pool {
     /// What `work` returns, or `Bug` with the panic's message.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let (tx, rx) = tokio::sync::oneshot::channel();
+        let running = Arc::clone(&self.running);
         self.pool.spawn(move || {
-            let out = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
-                let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Err(Error::bug(format!("panic in a stage: {text}")))
-            });
+            running.fetch_add(1, Ordering::Relaxed);
+            let out = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+                .unwrap_or_else(|panic| Err(Error::bug(format!("panic in a stage: {}", panic_text(panic.as_ref())))));
+            running.fetch_sub(1, Ordering::Relaxed);
             // The receiver is gone when the query was cancelled.
             let _ = tx.send(out);
         });
         rx.await.unwrap_or_else(|_| Err(Error::cancelled()))
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Settings of stages, an extension of DataFusion's `SessionConfig`.

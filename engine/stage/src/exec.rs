@@ -83,6 +83,14 @@ impl StageExec {
         self
     }
 
+    /// Declaring that the rows it leaves, over its own schema, come in this order.
+    pub fn with_order(mut self, order: LexOrdering) -> Self {
+        let mut eq = EquivalenceProperties::new(Arc::clone(&self.schema));
+        eq.add_ordering(order);
+        self.properties = Arc::new(properties_of(&self.sink, eq));
+        self
+    }
+
     /// On another device.
     pub fn with_placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
@@ -232,6 +240,10 @@ fn properties(sink: &Sink, schema: &SchemaRef) -> PlanProperties {
         let exprs: Vec<PhysicalSortExpr> = known.map(|k| sort_expr(k, schema)).collect();
         eq.add_orderings(LexOrdering::new(exprs));
     }
+    properties_of(sink, eq)
+}
+
+fn properties_of(sink: &Sink, eq: EquivalenceProperties) -> PlanProperties {
     let emission = if matches!(sink, Sink::Collect { .. }) { EmissionType::Incremental } else { EmissionType::Final };
     PlanProperties::new(eq, Partitioning::UnknownPartitioning(1), emission, Boundedness::Bounded)
 }

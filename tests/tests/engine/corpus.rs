@@ -18,6 +18,7 @@ const QUERIES: &[&str] = &[
     "select x, count(*) from (values (cast('NaN' as double)), (-0.0), (0.0), (cast('NaN' as double)), (null)) t(x) group by x",
     "select l_shipmode, o_orderpriority, sum(l_quantity*o_totalprice) from lineitem join orders on l_orderkey = o_orderkey group by 1, 2",
     "select count(*) from (values (1),(null)) a(x) join (values (1),(null)) b(y) on a.x is not distinct from b.y",
+    "select n_nationkey, rank() over (order by n_nationkey % 3), sum(n_nationkey) over (partition by n_regionkey order by n_nationkey * 2) from nation",
     "select n_name from nation where n_nationkey = (select max(r_regionkey) from region)",
 ];
 

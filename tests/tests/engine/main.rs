@@ -1,12 +1,17 @@
 //! The engine as a whole: every suite here links DataFusion once.
 
 mod bad_input;
+mod cancel;
 mod corpus;
 mod decode;
 mod foreign;
 mod gpu;
+mod library;
 mod matrix;
+mod overflow;
+mod panics;
 mod resident;
+mod service;
 mod tpch;
 mod wire;
 mod world;

@@ -18,6 +18,7 @@ use crate::{Error, Result};
 use arrow::array::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -29,6 +30,7 @@ use futures::{FutureExt, StreamExt};
 use millstream_kernels::program::Instr;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -346,7 +348,10 @@ impl Run<'_> {
             let tx = tx.clone();
             tasks.push(SpawnedTask::spawn(async move {
                 let mut number = 0;
-                while let Some(batch) = stream.next().await {
+                // A panic there must not look like the end of the input.
+                while let Some(batch) =
+                    AssertUnwindSafe(stream.next()).catch_unwind().await.unwrap_or_else(|p| Some(Err(panicked(p.as_ref()))))
+                {
                     let failed = batch.is_err();
                     let mine = slice.is_none_or(|(epoch, epochs)| number % epochs == epoch);
                     number += 1;
@@ -454,6 +459,9 @@ impl Run<'_> {
                 WorkerSink::Reference(r) => reference.push(r),
             }
         }
+        for g in &groups {
+            table_kind(self.stage.metric_set(), g.kind(), g.len());
+        }
         let program = Arc::clone(self.stage.program());
         let sink = self.stage.sink().clone();
         let time = self.metrics.compute.clone();
@@ -485,11 +493,24 @@ impl Run<'_> {
         if let Some(e) = &self.epoch {
             e.put(self.stage.id(), carried);
         }
-        if let Output::Blocks(blocks) = &output {
-            self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum());
+        match &output {
+            Output::Blocks(blocks) => self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum()),
+            Output::Table(t) => {
+                table_kind(self.stage.metric_set(), t.table.kind(), t.table.rows());
+                self.metrics.output_rows.add(t.table.rows());
+            }
         }
         Ok(output)
     }
+}
+
+/// Counts the rows of a table under its kind, for EXPLAIN ANALYZE and profiles.
+fn table_kind(set: &ExecutionPlanMetricsSet, kind: &'static str, rows: usize) {
+    MetricBuilder::new(set).with_new_label("kind", kind).counter("table_rows", 0).add(rows);
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> DataFusionError {
+    Error::bug(format!("panic in an operator below a stage: {}", crate::context::panic_text(panic))).into()
 }
 
 async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {

@@ -1,0 +1,67 @@
+//! The results of a suite as JSON: the shape that scripts and `benches/compare` rely on.
+
+use super::Measured;
+use super::usage::cpu_model;
+use crate::args::{BenchArgs, Common, DeviceArg};
+use millstream::{Profile, StageReport, StockReport};
+use millstream_benches::Query;
+use serde_json::{Value, json};
+
+/// The whole file.
+pub fn suite(a: &BenchArgs, common: &Common, storage: &str, queries: &[Value]) -> Value {
+    let device = match common.device {
+        DeviceArg::Auto => "auto",
+        DeviceArg::Cpu => "cpu",
+        DeviceArg::Gpu => "gpu",
+    };
+    json!({
+        "suite": a.suite, "scale": a.scale, "storage": storage, "threads": common.threads(), "device": device,
+        "machine": machine(), "queries": queries,
+    })
+}
+
+fn machine() -> Value {
+    let devices = millstream::devices().ok();
+    json!({
+        "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu_model(),
+        "isa": devices.as_ref().map(|d| d.isa), "threads": devices.as_ref().map(|d| d.threads),
+        "adapters": devices.map(|d| d.adapters),
+    })
+}
+
+/// One query. Measures that do not exist yet are null.
+pub fn query(q: &Query, m: &Measured) -> Value {
+    json!({
+        "id": q.id, "median_ms": median(&m.runs_ms), "runs_ms": m.runs_ms, "rows": m.rows, "verified": m.verified, "error": m.error,
+        "peak_rss_mb": m.peak_rss_mb, "cpu_s": m.cpu_s, "events_per_s": null, "latency_ms": { "p50": null, "p99": null },
+        "stages": m.profile.stages.iter().map(stage).collect::<Vec<_>>(),
+        "stock": m.profile.stock.iter().map(stock).collect::<Vec<_>>(),
+    })
+}
+
+fn stage(s: &StageReport) -> Value {
+    json!({
+        "name": s.sink, "device": s.device, "reason": s.reason, "cpu_est_ms": null, "gpu_est_ms": null,
+        "ms": s.elapsed_ms, "fetch_ms": s.fetch_ms, "compute_ms": s.compute_ms, "rows": s.input_rows, "bytes": null,
+        "upload_ms": null, "kernel_ms": null, "readback_ms": null, "tables": s.tables, "spills": s.spills, "fallbacks": s.fallbacks,
+    })
+}
+
+fn stock(s: &StockReport) -> Value {
+    json!({ "operator": s.operator, "reason": s.reason, "rows": s.output_rows, "ms": s.compute_ms })
+}
+
+/// The middle run, or the mean of the two in the middle; NaN, in JSON null, of none.
+pub fn median(runs: &[f64]) -> f64 {
+    let mut sorted = runs.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
+    (at(sorted.len().saturating_sub(1) / 2) + at(sorted.len() / 2)) / 2.0
+}
+
+/// Sink and device of each stage, for a line of text.
+pub fn stages(profile: &Profile) -> String {
+    let names: Vec<String> = profile.stages.iter().map(|s| format!("{}:{}", s.sink, s.device)).collect();
+    let stock = profile.stock.len();
+    if stock > 0 { format!("{} +{stock} stock", names.join(" ")) } else { names.join(" ") }
+}

@@ -1,0 +1,256 @@
+//! The `millstream` binary as its users run it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// A folder of this test run.
+fn folder(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}", std::process::id())).join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// TPC-H at scale 0.01, written by the binary itself.
+fn data() -> &'static Path {
+    static DATA: OnceLock<PathBuf> = OnceLock::new();
+    DATA.get_or_init(|| {
+        let dir = folder("data");
+        let out = millstream(&["generate", "tpch", "--scale", "0.01", "--out", &text(&dir)]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        dir
+    })
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn millstream(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_millstream")).args(args).env_remove("COLUMNS").output().unwrap()
+}
+
+fn sql(sql: &str, more: &[&str]) -> Output {
+    let tables: Vec<String> =
+        ["nation", "lineitem"].iter().map(|t| format!("{t}={}", text(&data().join(format!("{t}.parquet"))))).collect();
+    let mut args = vec!["sql", "-c", sql, "--threads", "2"];
+    tables.iter().for_each(|t| args.extend(["--table", t]));
+    millstream(&[args, more.to_vec()].concat())
+}
+
+fn stdout(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// The command fails with this code, says this, and prints no result.
+fn fails(out: &Output, code: i32, says: &[&str]) {
+    assert_eq!(out.status.code(), Some(code), "{}", stderr(out));
+    assert_eq!(stdout(out), "", "{}", stderr(out));
+    for s in says {
+        assert!(stderr(out).contains(s), "{s:?} is not in {}", stderr(out));
+    }
+}
+
+const VALUES: &str = "select * from (values (1, 'a', cast(0.5 as decimal(4,2))), (2, null, null)) t(n, s, d) order by n";
+
+#[test]
+fn formats() {
+    let table = sql(VALUES, &[]);
+    assert!(stdout(&table).contains("| 2 | NULL | NULL |"), "{}", stdout(&table));
+    let csv = sql(VALUES, &["--format", "csv"]);
+    assert_eq!(stdout(&csv), "n,s,d\n1,a,0.50\n2,,\n");
+    let json = sql(VALUES, &["--format", "json"]);
+    assert_eq!(stdout(&json), "{\"n\":1,\"s\":\"a\",\"d\":0.50}\n{\"n\":2,\"s\":null,\"d\":null}\n");
+    for out in [table, csv, json] {
+        assert_eq!((out.status.code(), stderr(&out)), (Some(0), String::new()));
+    }
+}
+
+#[test]
+fn a_result_without_rows_has_its_columns() {
+    assert_eq!(stdout(&sql("select n_name from nation where n_nationkey < 0", &["--format", "csv"])), "n_name\n");
+    assert!(stdout(&sql("select n_name from nation where n_nationkey < 0", &[])).contains("| n_name |"));
+}
+
+#[test]
+fn output_files() {
+    let dir = folder("output");
+    for (file, more) in [("a.csv", &[][..]), ("a.json", &[]), ("a.parquet", &[]), ("b.dat", &["--format", "parquet"]), ("a.txt", &[])] {
+        let path = dir.join(file);
+        let out = sql(VALUES, &[&["-o", &text(&path)], more].concat());
+        assert_eq!((out.status.code(), stdout(&out)), (Some(0), String::new()), "{file}: {}", stderr(&out));
+        assert!(path.metadata().unwrap().len() > 0, "{file}");
+    }
+    assert_eq!(std::fs::read_to_string(dir.join("a.csv")).unwrap(), "n,s,d\n1,a,0.50\n2,,\n");
+    // What was written as Parquet reads as the same rows.
+    let table = format!("t={}", text(&dir.join("a.parquet")));
+    let again = millstream(&["sql", "-c", "select * from t order by n", "--table", &table, "--format", "csv"]);
+    assert_eq!(stdout(&again), "n,s,d\n1,a,0.50\n2,,\n");
+}
+
+#[test]
+fn a_failed_query_leaves_no_file() {
+    let dir = folder("failed");
+    let out = sql("select 10 / (n_nationkey - 3) from nation", &["-o", &text(&dir.join("x.csv"))]);
+    fails(&out, 1, &["zero"]);
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+#[test]
+fn a_table_fits_the_width_it_is_given() {
+    let path = format!("t={}", text(&data().join("lineitem.parquet")));
+    let run = |format: &str| {
+        let args = ["sql", "-c", "select * from t order by l_orderkey, l_linenumber limit 5", "--table", &path, "--format", format];
+        let out = Command::new(env!("CARGO_BIN_EXE_millstream")).args(args).env("COLUMNS", "60").output().unwrap();
+        stdout(&out)
+    };
+    let table = run("table");
+    assert!(table.lines().filter(|l| l.starts_with(['|', '+'])).all(|l| l.chars().count() <= 60), "{table}");
+    assert!(table.contains("columns do not fit"), "{table}");
+    let csv = run("csv");
+    assert!(!csv.contains('…') && csv.lines().any(|l| l.len() > 60), "{csv}");
+}
+
+#[test]
+fn errors_name_what_is_wrong() {
+    fails(&millstream(&["sql", "-c", "select 1", "--table", "t=/no/such/file.parquet"]), 1, &["table t", "/no/such/file.parquet"]);
+    fails(&sql("select l_quantiti from lineitem", &[]), 1, &["l_quantiti", "l_quantity"]);
+    fails(&sql("select 1 frm nation x", &[]), 1, &["Line: 1", "Column:"]);
+    fails(&sql("select n_nationkey + 9223372036854775807 from nation", &[]), 1, &["verflow"]);
+    fails(&sql("select sum(n_nationkey + 9223372036854775000) over () from nation", &[]), 1, &["verflow"]);
+    fails(&sql("select 1", &["-o", "/no/such/folder/x.csv"]), 1, &["/no/such/folder/x.csv"]);
+    fails(&millstream(&["sql", "-f", "/no/such/query.sql"]), 1, &["/no/such/query.sql"]);
+}
+
+#[test]
+fn damaged_parquet_is_named() {
+    let dir = folder("damaged");
+    let mut bytes = std::fs::read(data().join("lineitem.parquet")).unwrap();
+    std::fs::write(dir.join("cut.parquet"), &bytes[..bytes.len() / 2]).unwrap();
+    let cut = format!("t={}", text(&dir.join("cut.parquet")));
+    fails(&millstream(&["sql", "-c", "select * from t", "--table", &cut]), 1, &["cut.parquet"]);
+    let third = bytes.len() / 3;
+    bytes[third..third + 65_536].fill(0xA5);
+    std::fs::write(dir.join("corrupt.parquet"), &bytes).unwrap();
+    let corrupt = format!("t={}", text(&dir.join("corrupt.parquet")));
+    let all = "l_orderkey,l_partkey,l_suppkey,l_quantity,l_extendedprice,l_discount,l_tax,l_comment,l_shipdate,l_commitdate,\
+               l_receiptdate,l_returnflag,l_linestatus,l_shipmode,l_shipinstruct,l_linenumber";
+    let mins: Vec<String> = all.split(',').map(|c| format!("min({c})")).collect();
+    let query = format!("select {} from t where l_quantity > 0", mins.join(", "));
+    fails(&millstream(&["sql", "-c", &query, "--table", &corrupt]), 1, &["corrupt.parquet"]);
+}
+
+#[test]
+fn bad_usage_is_code_2() {
+    fails(&millstream(&["sql", "-c", "select 1", "--table", "nonsense"]), 2, &["NAME=PATH"]);
+    fails(&millstream(&["sql", "-c", "select 1", "--format", "xml"]), 2, &["xml"]);
+    fails(&millstream(&["sql", "-c", ""]), 2, &["no statement"]);
+    fails(&millstream(&["bench", "tpcx"]), 2, &["tpcx", "tpch"]);
+    fails(&millstream(&["bench", "tpch", "--queries", "q99"]), 2, &["q99", "q22"]);
+    fails(&millstream(&["sql", "-c", "select 1", "--memory-limit", "4XB"]), 2, &["XB", "GiB"]);
+    fails(&millstream(&["sql", "-c", "select 1", "--threads", "0"]), 2, &["--threads"]);
+    fails(&millstream(&["frobnicate"]), 2, &["frobnicate"]);
+}
+
+#[test]
+fn help_has_examples() {
+    for args in [&["--help"][..], &["sql", "--help"], &["bench", "--help"]] {
+        let out = millstream(args);
+        assert_eq!(out.status.code(), Some(0));
+        assert!(stdout(&out).contains("Examples:"), "{}", stdout(&out));
+    }
+}
+
+#[test]
+fn statements_come_from_standard_input_too() {
+    use std::io::Write;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_millstream"))
+        .args(["sql", "--format", "csv"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"create table t as\nselect 'a;b' as s;\nselect s from t;\nselect 1 as one").unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(stdout(&out), "s\na;b\none\n1\n");
+}
+
+#[test]
+fn explain_says_what_runs_where_and_why() {
+    let query = "select l_shipmode, count(*) n, sum(sum(l_quantity)) over () from lineitem where l_quantity > 5 group by l_shipmode";
+    let out = stdout(&sql(&format!("explain {query}"), &[]));
+    for says in ["StageExec", "stage", "group", "cpu", "why there", "WindowAggExec", "no window sink"] {
+        assert!(out.contains(says), "{says} is not in\n{out}");
+    }
+    let analyzed = stdout(&sql(&format!("explain analyze {query}"), &[]));
+    assert!(analyzed.contains("7 rows in") && analyzed.contains("rows in") && analyzed.contains("fetch ms"), "{analyzed}");
+    // Every row of the filter's input was counted: the line of the group stage starts with its numbers.
+    let line = analyzed.lines().find(|l| l.starts_with("s") && l.contains("group")).unwrap();
+    let rows: usize = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(rows > 10_000, "{line}");
+}
+
+#[test]
+fn bench_writes_every_field() {
+    let file = folder("bench").join("out.json");
+    let out = millstream(&[
+        "bench",
+        "tpch",
+        "--scale",
+        "0.01",
+        "--data",
+        &text(data()),
+        "--queries",
+        "q6,q1",
+        "--iterations",
+        "2",
+        "--verify",
+        "--json",
+        &text(&file),
+    ]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    for key in ["suite", "scale", "storage", "threads", "device", "machine"] {
+        assert!(!json[key].is_null(), "{key}");
+    }
+    let queries = json["queries"].as_array().unwrap();
+    assert_eq!(queries.len(), 2);
+    for q in queries {
+        assert_eq!((&q["verified"], q["error"].is_null()), (&serde_json::json!(true), true), "{q}");
+        assert_eq!(q["runs_ms"].as_array().unwrap().len(), 2);
+        assert!(q["median_ms"].as_f64().unwrap() > 0.0);
+        let keys = ["peak_rss_mb", "cpu_s", "events_per_s", "latency_ms", "stages", "stock", "rows", "id"];
+        assert!(keys.iter().all(|k| q.get(k).is_some()), "{q}");
+        assert!(cfg!(not(target_os = "linux")) || q["peak_rss_mb"].as_f64().unwrap() > 1.0, "{q}");
+        let stage = &q["stages"][0];
+        for key in ["name", "device", "reason", "cpu_est_ms", "gpu_est_ms", "ms", "rows", "bytes", "upload_ms", "kernel_ms", "readback_ms"]
+        {
+            assert!(stage.get(key).is_some(), "{key}: {stage}");
+        }
+        assert!(stage["ms"].as_f64().unwrap() > 0.0 && stage["rows"].as_u64().unwrap() > 0, "{stage}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_cancels_a_query() {
+    use std::time::{Duration, Instant};
+    let lineitem = format!("l={}", text(&data().join("lineitem.parquet")));
+    let endless = "select count(*) from l a join l b on a.l_linenumber = b.l_linenumber join l c on b.l_linenumber = c.l_linenumber";
+    let child = Command::new(env!("CARGO_BIN_EXE_millstream"))
+        .args(["sql", "-c", endless, "--table", &lineitem, "--threads", "2"])
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let signalled = Instant::now();
+    let out = child.wait_with_output().unwrap();
+    assert!(signalled.elapsed() < Duration::from_secs(2), "{:?}", signalled.elapsed());
+    fails(&out, 1, &["cancelled"]);
+}
