@@ -146,10 +146,4 @@ impl Session {
         names.sort();
         names
     }
-
-    fn replace(&self, name: &str, with: Arc<dyn TableProvider>) -> Result<()> {
-        self.context().deregister_table(name)?;
-        self.context().register_table(name, with)?;
-        Ok(())
-    }
 }

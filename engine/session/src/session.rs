@@ -209,7 +209,7 @@ impl Session {
         self.replace(name, Arc::new(once::table(name, schema, stream)?))
     }
 
-    fn replace(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+    pub(crate) fn replace(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         self.ctx.deregister_table(name)?;
         self.ctx.register_table(name, table)?;
         Ok(())

@@ -1,6 +1,5 @@
 use super::*;
 use crate::testing::Gen;
-use arrow::array::Array;
 use arrow::buffer::Buffer;
 
 /// Writes codes as random runs, as a Parquet writer may.
