@@ -46,7 +46,7 @@ fn verified(chunks: usize, kernel: impl Fn(usize) -> Result<Vector> + 'static, o
     }
     Box::new(move || {
         for c in 0..chunks {
-            black_box(kernel(c).is_ok());
+            let _ = black_box(kernel(c));
         }
     })
 }
@@ -128,7 +128,7 @@ fn gathering(rows: usize) -> Box<dyn FnMut()> {
     }
     Box::new(move || {
         for (v, rows) in column.iter().zip(&chosen) {
-            black_box(gather::gather(v, rows).is_ok());
+            let _ = black_box(gather::gather(v, rows));
         }
     })
 }
