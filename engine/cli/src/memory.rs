@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_long};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+// SAFETY: the signature is that of `mimalloc.h`, whose library the allocator links.
 unsafe extern "C" {
     fn mi_option_set(option: c_int, value: c_long);
 }
@@ -14,7 +15,7 @@ const PURGE_DELAY: c_int = 15;
 
 /// Freed memory goes back to the system after this many milliseconds (mimalloc's default is 10): a
 /// query takes again what the one before it freed, and the kernel need not clear it anew
-/// (docs/decisions/0002-allocator.md).
+/// (docs/decisions/0003-mimalloc-in-the-shell.md).
 const PURGE_DELAY_MS: c_long = 1000;
 
 /// Sets the allocator up; to be called before there is a second thread.

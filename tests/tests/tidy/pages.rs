@@ -27,11 +27,13 @@ fn paths(text: &str, top: &[&str]) -> Vec<String> {
     out
 }
 
+/// Paths that pages name, and pages that comments of Rust code name.
 fn missing_paths(files: &[File]) -> Vec<String> {
     let top: Vec<&str> = files.iter().filter_map(|f| f.path.split_once('/')).map(|(first, _)| first).collect();
     let mut out = vec![];
-    for page in files.iter().filter(|f| is_page(f)) {
-        for path in paths(&page.text, &top) {
+    for page in files.iter().filter(|f| is_page(f) || f.is_rust() && !f.is_test()) {
+        let named = paths(&page.text, &top);
+        for path in named.into_iter().filter(|p| is_page(page) || p.starts_with("docs/") && p.ends_with(".md")) {
             // From the root, from the page's folder, or the end of a path.
             let tail = format!("/{}", path.trim_start_matches("../").trim_start_matches("./"));
             let exists = files.iter().any(|f| {
@@ -168,6 +170,7 @@ fn paths_on_pages_exist() {
     ] {
         catches(check, "docs/A.md", bad, good, "does not exist");
     }
+    catches(check, "kernels/src/a.rs", "// see docs/a.md\n", "// see docs/b\n", "docs/a.md does not exist");
 }
 
 #[test]
