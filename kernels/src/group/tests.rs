@@ -189,3 +189,26 @@ fn merging_a_state_without_rows_changes_nothing() {
     s.merge(&State::new(Sum, key).unwrap(), &[0], &[0], 1).unwrap();
     assert_eq!(s.value(0, 1).unwrap(), Value::Int(7));
 }
+
+#[test]
+fn absorbed_results_equal_the_rows_behind_them() {
+    let mut g = Gen::new(23);
+    for (op, ty) in [(Count, Type::I64), (Sum, Type::I32), (Sum, Type::Decimal), (Min, Type::I32), (Max, Type::Decimal)] {
+        let new = || State::new(op, KeyType::new(ty, 38)).unwrap();
+        let (mut whole, mut absorbed) = (new(), new());
+        for _ in 0..6 {
+            // Every group has a row in every part, often with nulls only.
+            let ids: Vec<u32> = (0..30).map(|i| if i < 7 { i } else { g.below(3) as u32 }).collect();
+            let v = g.vector(ty, ids.len(), false);
+            let mut part = new();
+            part.update(&ids, 7, Some(&v), None).unwrap();
+            let mut result = |r: u32| if let Value::Int(v) = part.value(r, 7).unwrap() { Some(v) } else { None };
+            let results: Vec<Option<i128>> = [4, 0, 1, 2, 3, 6, 5].into_iter().map(&mut result).collect();
+            absorbed.absorb(&[4, 0, 1, 2, 3, 6, 5], 7, &results).unwrap();
+            whole.update(&ids, 7, Some(&v), None).unwrap();
+        }
+        for r in 0..7 {
+            assert_eq!(absorbed.value(r, 7).unwrap(), whole.value(r, 7).unwrap(), "{op:?} of {ty:?}, group {r}");
+        }
+    }
+}

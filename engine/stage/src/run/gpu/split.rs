@@ -17,6 +17,9 @@ use millstream_kernels::gpu::DeviceProgram;
 use millstream_kernels::program::{Aggregate, Instr, JoinKind, Probe, Reg, Type};
 use std::collections::HashMap;
 
+#[cfg(test)]
+mod tests;
+
 /// The parts of a program.
 pub(super) struct Split {
     /// What the host runs of each block; its registers are those of the whole program.
