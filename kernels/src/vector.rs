@@ -223,6 +223,23 @@ impl Vector {
         })
     }
 
+    /// The same register with shared buffers: its clones and slices copy nothing.
+    pub fn shared(self) -> Self {
+        fn share<T: ArrowNativeType>(b: Buf<T>) -> Buf<T> {
+            Buf::Shared(b.into_scalar_buffer())
+        }
+        let values = match self.values {
+            Values::Bool(v) => Values::Bool(share(v)),
+            Values::I32(v) => Values::I32(share(v)),
+            Values::I64(v) => Values::I64(share(v)),
+            Values::I128(v) => Values::I128(share(v)),
+            Values::F64(v) => Values::F64(share(v)),
+            Values::Str(Strings::Dict { codes, dict }) => Values::Str(Strings::Dict { codes: share(codes), dict }),
+            values => values,
+        };
+        Self { values, valid: self.valid.map(share), constant: self.constant }
+    }
+
     /// The rows `offset .. offset + len`.
     pub fn slice(&self, offset: usize, len: usize) -> Self {
         if self.constant {

@@ -14,6 +14,7 @@ mod memory;
 mod output;
 mod progress;
 mod sql;
+mod statements;
 
 use args::{Args, Command};
 use clap::Parser;

@@ -4,8 +4,8 @@ use crate::args::{Common, Format, SqlArgs};
 use crate::grid::{cut, terminal_width};
 use crate::output::{Output, format_of, print};
 use crate::progress::Spinner;
+use crate::statements::split;
 use crate::{Outcome, Usage};
-use datafusion::sql::parser::DFParser;
 use millstream::{Session, Table};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
@@ -37,21 +37,19 @@ struct Shell<'a> {
 impl Shell<'_> {
     /// Runs the statements of a text, one after the other, to the first that fails.
     async fn all(&self, text: &str) -> Outcome {
-        let statements = DFParser::parse_sql(text).map_err(|e| millstream::Error::from(e).to_string())?;
+        let statements = split(text).map_err(|e| format!("SQL error: {e}"))?;
         match statements.len() {
-            0 => Err(Usage::new("no statement: give a query with -c or a file with -f").into()),
-            // As written, so that positions in errors are those of the text.
-            1 => self.one(text).await,
-            many => {
-                if self.args.output.is_some() {
-                    return Err(Usage::new(format!("-o takes the rows of one statement, not of {many}")).into());
-                }
-                for s in statements {
-                    self.one(&s.to_string()).await?;
-                }
-                Ok(())
+            0 => return Err(Usage::new("no statement: give a query with -c or a file with -f").into()),
+            1 => {}
+            many if self.args.output.is_some() => {
+                return Err(Usage::new(format!("-o takes the rows of one statement, not of {many}")).into());
             }
+            _ => {}
         }
+        for s in statements {
+            self.one(&s).await?;
+        }
+        Ok(())
     }
 
     async fn one(&self, sql: &str) -> Outcome {

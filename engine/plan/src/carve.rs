@@ -19,6 +19,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, Partitioning, ReplaceChildrenOptions};
@@ -72,7 +73,7 @@ impl Carving {
     /// A whole query. DataFusion may have moved its sort below a join, whose order our workers do not
     /// keep: such a query is sorted last.
     fn query(&self, plan: &Plan) -> Result<Plan> {
-        if plan.is::<AnalyzeExec>() {
+        if plan.is::<AnalyzeExec>() || plan.is::<ScalarSubqueryExec>() {
             let carved = plan.children().into_iter().map(|c| self.query(c)).collect::<Result<Vec<_>>>()?;
             return over(plan, carved);
         }

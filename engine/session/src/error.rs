@@ -3,6 +3,7 @@
 use datafusion::error::DataFusionError;
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
+use tokio::task::JoinError;
 
 /// What the caller can do about an [`Error`].
 ///
@@ -76,6 +77,8 @@ impl From<DataFusionError> for Error {
             DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
             DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
             DataFusionError::Internal(_) => ErrorKind::Bug,
+            DataFusionError::ExecutionJoin(task) if task.is_panic() => ErrorKind::Bug,
+            DataFusionError::External(e) if e.downcast_ref::<JoinError>().is_some_and(JoinError::is_panic) => ErrorKind::Bug,
             _ => ErrorKind::Invalid,
         };
         Self::new(kind, ours(&e.strip_backtrace()))

@@ -106,7 +106,7 @@ fn views_and_spread() {
     let buffer = Buffer::from_vec(bytes);
     let out = views(&buffer, false, places.iter().copied()).unwrap();
     assert_eq!(out.iter().map(|s| s.unwrap()).collect::<Vec<_>>(), texts);
-    let bad = Buffer::from_vec(vec![1, 0, 0, 0, 0xFF]);
+    let bad = Buffer::from_vec(vec![1u8, 0, 0, 0, 0xFF]);
     assert!(views(&bad, false, spans(&bad, 1).unwrap().into_iter()).is_err());
     assert!(views(&bad, true, [Span { start: 4, len: 2 }].into_iter()).is_err());
     assert_eq!(spread(&[7, 9], &[0, 1, 0, 1]).unwrap(), [0, 7, 0, 9]);

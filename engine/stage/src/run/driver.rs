@@ -7,13 +7,14 @@ use super::gpu::{DeviceSink, DeviceWorker};
 use super::metrics::StageMetrics;
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink, build, join_blocks, sort};
+use super::source::{Morsel, Source};
 use super::{Bound, Built, Carried, split};
 use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::{Block, Reader, to_batch};
 use crate::exec::StageExec;
 use crate::program::{Device, Sink};
 use crate::resident::ResidentSource;
-use crate::scan::{Fetched, ParquetScan, RowGroup};
+use crate::scan::{Fetched, ParquetScan};
 use crate::{Error, Result};
 use arrow::array::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
@@ -27,6 +28,7 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder,
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use millstream_kernels::Vector;
 use millstream_kernels::program::Instr;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -183,52 +185,6 @@ impl WorkerSink {
     }
 }
 
-/// What workers take their input from.
-pub(super) enum Source {
-    Groups { scan: Arc<ParquetScan>, groups: Mutex<VecDeque<RowGroup>> },
-    Blocks(Mutex<VecDeque<Block>>),
-    Streams { batches: Mutex<mpsc::Receiver<datafusion::error::Result<RecordBatch>>>, _tasks: Vec<SpawnedTask<()>> },
-}
-
-pub(super) enum Morsel {
-    Fetched(Fetched),
-    Block(Block),
-    Batch(RecordBatch),
-}
-
-impl Source {
-    pub(super) async fn next(&self, fetch: &Time) -> Result<Option<Morsel>> {
-        match self {
-            Source::Groups { scan, groups } => {
-                let Some(group) = groups.lock().await.pop_front() else { return Ok(None) };
-                let started = Instant::now();
-                let fetched = scan.fetch(group).await?;
-                fetch.add_elapsed(started);
-                Ok(Some(Morsel::Fetched(fetched)))
-            }
-            Source::Blocks(blocks) => Ok(blocks.lock().await.pop_front().map(Morsel::Block)),
-            Source::Streams { batches, .. } => match batches.lock().await.recv().await {
-                Some(batch) => Ok(Some(Morsel::Batch(batch?))),
-                None => Ok(None),
-            },
-        }
-    }
-}
-
-impl Morsel {
-    /// Hands the morsel's rows on as blocks of the program's inputs.
-    pub(super) fn blocks(self, inputs: &[usize], reader: &mut Reader, mut take: impl FnMut(Block) -> Result<()>) -> Result<()> {
-        match self {
-            Morsel::Fetched(f) => f.decode(take),
-            Morsel::Block(b) => take(b),
-            Morsel::Batch(b) => {
-                let block = reader.block(&b, inputs)?;
-                take(block)
-            }
-        }
-    }
-}
-
 impl Run<'_> {
     async fn run(self) -> Result<Output> {
         let settings = Settings::of(&self.ctx)?;
@@ -310,7 +266,10 @@ impl Run<'_> {
         if let Some(child) = plan.downcast_ref::<StageExec>() {
             let output = run_stage(child, Arc::clone(&self.ctx), self.epoch.clone(), self.cancel.clone(), None).await?;
             let Output::Blocks(blocks) = output else { return Err(Error::bug("a join table as input")) };
-            let pick = |b: Block| Block { columns: inputs.iter().map(|i| b.columns[*i].clone()).collect(), rows: b.rows };
+            let pick = |b: Block| {
+                let columns: Vec<Vector> = b.columns.into_iter().map(Vector::shared).collect();
+                Block { columns: inputs.iter().map(|i| columns[*i].clone()).collect(), rows: b.rows }
+            };
             let blocks = split(blocks.into_iter().map(pick).collect(), MORSEL_ROWS);
             return Ok(Source::Blocks(Mutex::new(blocks.into())));
         }

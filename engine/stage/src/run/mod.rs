@@ -7,6 +7,7 @@ mod metrics;
 mod probe;
 pub mod reference;
 pub mod sink;
+mod source;
 
 pub(crate) use driver::{MORSEL_ROWS, see_through};
 pub use driver::{Output, run_stage};
