@@ -3,6 +3,7 @@
 use datafusion::error::DataFusionError;
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use tokio::task::JoinError;
 
 /// What the caller can do about an [`Error`].
@@ -78,11 +79,17 @@ impl From<DataFusionError> for Error {
             DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
             DataFusionError::Internal(_) => ErrorKind::Bug,
             DataFusionError::ExecutionJoin(task) if task.is_panic() => ErrorKind::Bug,
-            DataFusionError::External(e) if e.downcast_ref::<JoinError>().is_some_and(JoinError::is_panic) => ErrorKind::Bug,
+            DataFusionError::External(e) if is_panic(e.as_ref()) => ErrorKind::Bug,
             _ => ErrorKind::Invalid,
         };
         Self::new(kind, ours(&e.strip_backtrace()))
     }
+}
+
+/// Whether a task of DataFusion ended in a panic; a repartition shares one such error among its outputs.
+fn is_panic(e: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let task = e.downcast_ref::<JoinError>().or_else(|| e.downcast_ref::<Arc<JoinError>>().map(Arc::as_ref));
+    task.is_some_and(JoinError::is_panic)
 }
 
 /// What DataFusion adds to its internal errors, up to the address of its issue tracker.
