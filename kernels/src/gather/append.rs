@@ -216,12 +216,12 @@ impl std::fmt::Debug for Growing {
     }
 }
 
-/// Columns that grow together, taken as registers.
+/// Columns that grow together, taken as registers that share their buffers.
 ///
 /// # Errors
 /// As [`Growing::finish`].
 pub fn finish_all(columns: Vec<Growing>) -> Result<Vec<Vector>> {
-    columns.into_iter().map(Growing::finish).collect()
+    columns.into_iter().map(|c| Ok(c.finish()?.shared())).collect()
 }
 
 #[cfg(test)]

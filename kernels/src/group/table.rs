@@ -34,7 +34,8 @@ impl KeyType {
 
 /// Where the group of a key is found.
 enum Index {
-    /// Slots: upper half of the hash above, id + 1 below; 0 = empty. Length is a power of two.
+    /// Slots: upper half of the hash above, id + 1 below; 0 = empty. Length is a power of two; the upper
+    /// half says where a slot belongs too, so that the table grows without its keys.
     Hash(Vec<u64>),
     /// Id + 1 at the mixed-radix code of the key words; 0 = none.
     Direct { base: Vec<i64>, bits: Vec<u32>, ids: Vec<u32> },
@@ -53,6 +54,8 @@ pub struct Groups {
     words: Vec<u64>,
     len: usize,
     index: Index,
+    /// Keys have got another word: their hashes are others than the index knows.
+    rekeyed: bool,
     /// Least and greatest value of each key word so far.
     ranges: Vec<(i64, i64)>,
     scratch: Vec<Vec<u64>>,
@@ -86,6 +89,7 @@ impl Groups {
             words: vec![],
             len: 0,
             index: Index::Empty,
+            rekeyed: false,
             ranges: vec![],
             scratch: vec![],
         }
@@ -320,18 +324,18 @@ impl Groups {
         out.reserve(n);
         for i in 0..n {
             if let Some(ahead) = hashes.get(i + 16) {
-                prefetch(&slots[*ahead as usize & mask]);
+                prefetch(&slots[place(*ahead, mask)]);
             }
             // By now that slot is there, and says where its key is.
             if let Some(ahead) = hashes.get(i + 8) {
-                let id = slots[*ahead as usize & mask] as u32 as usize;
+                let id = slots[place(*ahead, mask)] as u32 as usize;
                 if let Some(key) = self.words.get(id.wrapping_sub(1).wrapping_mul(stride)) {
                     prefetch(key);
                 }
             }
             let h = hashes[i];
             let salt = h & 0xFFFF_FFFF_0000_0000;
-            let mut at = h as usize & mask;
+            let mut at = place(h, mask);
             let id = loop {
                 let slot = slots[at];
                 if slot == 0 {
@@ -381,7 +385,7 @@ impl Groups {
             }
             Index::Hash(slots) => {
                 let h = key.iter().fold(0, |h, w| hash::combine(h, hash::word(*w)));
-                let mut at = h as usize & (slots.len() - 1);
+                let mut at = place(h, slots.len() - 1);
                 while slots[at] != 0 {
                     let id = (slots[at] as u32 - 1) as usize;
                     if self.words[id * self.stride..(id + 1) * self.stride] == *key {
@@ -402,14 +406,18 @@ impl Groups {
     fn rehash(&mut self, at_least: usize) {
         let len = at_least.next_power_of_two();
         let mut slots = vec![0u64; len];
-        for g in 0..self.len {
-            let h = self.hash_of(g);
-            let mut at = h as usize & (len - 1);
+        let mut put = |slot: u64| {
+            let mut at = place(slot, len - 1);
             while slots[at] != 0 {
                 at = (at + 1) & (len - 1);
             }
-            slots[at] = (h & 0xFFFF_FFFF_0000_0000) | (g as u64 + 1);
+            slots[at] = slot;
+        };
+        match &self.index {
+            Index::Hash(old) if !self.rekeyed => old.iter().filter(|s| **s != 0).for_each(|s| put(*s)),
+            _ => (0..self.len).for_each(|g| put((self.hash_of(g) & 0xFFFF_FFFF_0000_0000) | (g as u64 + 1))),
         }
+        self.rekeyed = false;
         self.index = Index::Hash(slots);
     }
 
@@ -424,6 +432,7 @@ impl Groups {
         self.stride = old + 1;
         self.ranges.resize(self.stride, (0, 0));
         self.has_null_word = true;
+        self.rekeyed = true;
         match self.index {
             Index::Empty => {}
             _ => self.rehash((self.len * 4).max(1024)),
@@ -481,7 +490,8 @@ impl Groups {
             for (g, h) in hashes.iter_mut().enumerate() {
                 let key = &self.words[g * self.stride..(g + 1) * self.stride];
                 let nulls = key.get(words).filter(|w| **w != 0);
-                *h = key[..words].iter().chain(nulls).fold(0, |h, w| hash::combine(h, hash::word(*w)));
+                // Cheaper than a hash; the upper bits are mixed well enough to share work out.
+                *h = key[..words].iter().chain(nulls).fold(0, |h: u64, w| (h.rotate_left(5) ^ w).wrapping_mul(0x9E37_79B9_7F4A_7C15));
             }
         } else {
             for k in 0..self.types.len() {
@@ -525,6 +535,12 @@ fn extend(out: &mut Vec<u64>, n: usize, key: &Vector, word: impl Fn(usize) -> u6
         // What stands under a null is arbitrary, so it must not reach the table.
         _ => out.extend((0..n).map(|i| if key.is_null(i) { 0 } else { word(key.at(i)) })),
     }
+}
+
+/// Where the search for a hash (or a slot, which has its upper half) begins.
+#[inline(always)]
+fn place(hash: u64, mask: usize) -> usize {
+    (hash >> 32) as usize & mask
 }
 
 fn code_of(key: &[u64], base: &[i64], bits: &[u32]) -> usize {

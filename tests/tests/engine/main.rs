@@ -10,6 +10,7 @@ mod library;
 mod matrix;
 mod overflow;
 mod panics;
+mod plans;
 mod resident;
 mod service;
 mod tpch;

@@ -73,6 +73,13 @@ impl ResidentSource {
         self.table.block(inputs.iter().map(|i| self.projection[*i]), self.table.rows_of(m))
     }
 
+    /// All rows in these output columns, unless filters rule some morsels out.
+    pub fn whole(&self, columns: &[usize]) -> Option<Block> {
+        let all = self.table.morsels();
+        let kept = self.keep((0..all).collect()).len() == all && self.fetch.is_none();
+        kept.then(|| self.table.block(columns.iter().map(|c| self.projection[*c]), 0..self.table.rows()))
+    }
+
     /// The morsels of a partition.
     fn morsels(&self, partition: usize) -> Vec<usize> {
         let share = self.table.morsels().div_ceil(self.partitions);

@@ -4,6 +4,7 @@
 
 use super::chunk::{Chunks, Columns, RowSink};
 use super::gpu::{DeviceSink, DeviceWorker};
+use super::late::LateKeys;
 use super::metrics::StageMetrics;
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink, build, join_blocks, sort};
@@ -195,15 +196,31 @@ impl Run<'_> {
         };
         self.stage.publish_filters(&tables);
         let bound = Arc::new(Bound::new(Arc::clone(self.stage.program()), tables.clone())?);
+        if let Some(block) = self.whole(&bound) {
+            let (program, sink, time) = (Arc::clone(&bound.program), self.stage.sink().clone(), self.metrics.compute.clone());
+            self.metrics.input_rows.add(block.rows);
+            let output = settings.pool.run(move || {
+                let _timer = time.timer();
+                finish_rows(vec![block], &program, &sink)
+            });
+            return Ok(self.counted(output.await?));
+        }
         let source = Arc::new(self.source().await?);
         let reservation = MemoryConsumer::new(format!("{} {}", self.stage.id(), self.stage.sink().name())).register(self.ctx.memory_pool());
 
         let device = self.stage.placement().device;
         let gpu = self.device(&settings, &bound, reservation.new_empty()).await?;
+        // Rows are numbered within one run: what an epoch carries on has values.
+        let plain = device == Device::Cpu && self.epoch.is_none();
+        let late = if plain { LateKeys::of(&bound, self.stage.sink()).map(Arc::new) } else { None };
+        let (bound, sink) = match &late {
+            Some(late) => (Arc::new(Bound { program: Arc::clone(&late.program), ..bound.as_ref().clone() }), late.sink.clone()),
+            None => (bound, self.stage.sink().clone()),
+        };
         let threads = if device == Device::Reference { 1 } else { settings.pool.threads() };
         let mut workers = vec![];
         for _ in 0..threads {
-            workers.push(self.worker(&bound, device, gpu.as_ref(), reservation.new_empty())?);
+            workers.push(self.worker(&bound, &sink, device, gpu.as_ref(), reservation.new_empty())?);
         }
         let mut workers = self.feed(&settings, workers, &source).await?;
         if gpu.is_some() {
@@ -213,7 +230,18 @@ impl Run<'_> {
         if self.epoch.is_some() {
             carried.tables = Some(tables);
         }
-        self.finish(&settings, workers, carried).await
+        self.finish(&settings, workers, carried, (Arc::clone(&bound.program), sink, late)).await
+    }
+
+    /// The rows of a build sink over a table in memory that nothing filters: they are there already.
+    fn whole(&self, bound: &Bound) -> Option<Block> {
+        let plain = self.stage.placement().device == Device::Cpu && self.epoch.is_none() && bound.program.instrs.is_empty();
+        if !plain || !matches!(self.stage.sink(), Sink::Build { .. }) {
+            return None;
+        }
+        let resident = ResidentSource::of(see_through(self.stage.input()).downcast_ref::<DataSourceExec>()?)?;
+        let columns: Vec<usize> = self.stage.sink().reads().iter().map(|r| bound.program.inputs[usize::from(*r)]).collect();
+        resident.whole(&columns)
     }
 
     async fn tables(&self) -> Result<Vec<Arc<Built>>> {
@@ -242,14 +270,21 @@ impl Run<'_> {
         Ok(opened.ok())
     }
 
-    fn worker(&self, bound: &Arc<Bound>, device: Device, gpu: Option<&Arc<DeviceSink>>, reservation: MemoryReservation) -> Result<Worker> {
-        let program = self.stage.program();
+    fn worker(
+        &self,
+        bound: &Arc<Bound>,
+        sink: &Sink,
+        device: Device,
+        gpu: Option<&Arc<DeviceSink>>,
+        reservation: MemoryReservation,
+    ) -> Result<Worker> {
+        let program = &bound.program;
         if device == Device::Reference {
-            let sink = WorkerSink::Reference(ReferenceSink::new(self.stage.sink().clone()));
+            let sink = WorkerSink::Reference(ReferenceSink::new(sink.clone()));
             let engine = Engine::Rows(RowProgram::new(Arc::clone(bound)));
             return Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() });
         }
-        let sink = match self.stage.sink() {
+        let sink = match sink {
             Sink::Group { keys, aggregates } => WorkerSink::Group(Box::new(GroupSink::new(program, keys, aggregates)?)),
             sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
@@ -405,7 +440,13 @@ impl Run<'_> {
         Ok(workers)
     }
 
-    async fn finish(&self, settings: &Settings, workers: Vec<Worker>, mut carried: Carried) -> Result<Output> {
+    async fn finish(
+        &self,
+        settings: &Settings,
+        workers: Vec<Worker>,
+        mut carried: Carried,
+        (program, sink, late): (Arc<crate::Program>, Sink, Option<Arc<LateKeys>>),
+    ) -> Result<Output> {
         let (pool, checked) = (settings.pool.clone(), settings.checked);
         let last = self.epoch.as_ref().is_none_or(|e| e.is_final());
         let (mut groups, mut parts, mut reference) = (vec![], vec![], vec![]);
@@ -414,15 +455,13 @@ impl Run<'_> {
             held.push(w.reservation);
             match w.sink {
                 WorkerSink::Group(g) => groups.push(*g),
-                WorkerSink::Rows(mut r) => parts.extend(r.take(self.stage.program())?),
+                WorkerSink::Rows(mut r) => parts.extend(r.take(&program)?),
                 WorkerSink::Reference(r) => reference.push(r),
             }
         }
         for g in &groups {
             table_kind(self.stage.metric_set(), g.kind(), g.len());
         }
-        let program = Arc::clone(self.stage.program());
-        let sink = self.stage.sink().clone();
         let time = self.metrics.compute.clone();
         let output = if let Some(mut all) = reference.pop() {
             if let Some(before) = carried.reference.take() {
@@ -437,7 +476,7 @@ impl Run<'_> {
         } else if let Sink::Group { .. } = &sink {
             groups.extend(carried.groups.take());
             if last {
-                Output::Blocks(finish_groups(groups, &pool, &program, &sink, checked, &time).await?)
+                Output::Blocks(finish_groups(groups, &pool, &program, &sink, checked, &time, late).await?)
             } else {
                 carried.groups = Some(merge_groups(groups, &pool, &program, &sink, &time).await?);
                 Output::Blocks(vec![])
@@ -452,6 +491,11 @@ impl Run<'_> {
         if let Some(e) = &self.epoch {
             e.put(self.stage.id(), carried);
         }
+        Ok(self.counted(output))
+    }
+
+    /// Counts what leaves.
+    fn counted(&self, output: Output) -> Output {
         match &output {
             Output::Blocks(blocks) => self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum()),
             Output::Table(t) => {
@@ -459,7 +503,7 @@ impl Run<'_> {
                 self.metrics.output_rows.add(t.table.rows());
             }
         }
-        Ok(output)
+        output
     }
 }
 
@@ -509,15 +553,22 @@ async fn finish_groups(
     sink: &Sink,
     checked: bool,
     time: &Time,
+    late: Option<Arc<LateKeys>>,
 ) -> Result<Vec<Block>> {
     let total: usize = groups.iter().map(GroupSink::len).sum();
-    let parts = if total > PARALLEL_GROUPS { pool.threads() } else { 1 };
+    // Groups by row that may be equal by value must all meet.
+    let split = total > PARALLEL_GROUPS && late.as_ref().is_none_or(|l| l.is_exact());
+    let parts = if split { pool.threads() } else { 1 };
     let groups = Arc::new(groups);
     let tasks = (0..parts).map(|part| {
-        let (groups, program, sink, time) = (Arc::clone(&groups), Arc::clone(program), sink.clone(), time.clone());
+        let (groups, program, sink, time, late) = (Arc::clone(&groups), Arc::clone(program), sink.clone(), time.clone(), late.clone());
         pool.run(move || {
             let _timer = time.timer();
-            merged(&groups, &program, &sink, part, parts)?.finish(checked)
+            let mut all = merged(&groups, &program, &sink, part, parts)?;
+            match late {
+                Some(late) => late.finish(&mut all, checked),
+                None => all.finish(checked),
+            }
         })
     });
     futures::future::try_join_all(tasks).await

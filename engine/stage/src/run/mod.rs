@@ -3,6 +3,7 @@
 pub mod chunk;
 mod driver;
 pub mod gpu;
+mod late;
 mod metrics;
 mod probe;
 pub mod reference;
@@ -22,8 +23,8 @@ use datafusion::logical_expr::ColumnarValue;
 use millstream_kernels::group::KeyType;
 use millstream_kernels::join::JoinTable;
 use millstream_kernels::{Value, Vector};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A join table with its rows: what a build sink leaves and a probe reads.
 pub struct Built {
@@ -35,8 +36,10 @@ pub struct Built {
     pub types: Vec<DataType>,
     /// The key columns, for filters on the probe side's scan and for the device.
     pub keys: Vec<Vector>,
-    /// 1 where a probe matched the build row; written by all workers of one run.
-    matched: Vec<AtomicU8>,
+    /// Which of `columns` a key is, if any.
+    pub key_columns: Vec<Option<usize>>,
+    /// 1 where a probe matched the build row; written by all workers of one run, there from the first mark on.
+    matched: OnceLock<Vec<AtomicU8>>,
     /// Whether a probe key was null (`NOT IN`).
     probe_null: AtomicU8,
     /// Whether there was any probe row (`NOT IN`).
@@ -63,22 +66,32 @@ impl Built {
         null_equals_null: bool,
     ) -> Result<Self> {
         let table = JoinTable::build(&keys, key_types, rows, null_equals_null)?;
-        let matched = (0..rows).map(|_| AtomicU8::new(0)).collect();
-        Ok(Self { table, columns, types, keys, matched, probe_null: AtomicU8::new(0), probed: AtomicU8::new(0) })
+        let key_columns = vec![None; keys.len()];
+        Ok(Self {
+            table,
+            columns,
+            types,
+            keys,
+            key_columns,
+            matched: OnceLock::new(),
+            probe_null: AtomicU8::new(0),
+            probed: AtomicU8::new(0),
+        })
     }
 
     fn mark(&self, row: usize) {
-        self.matched[row].store(1, Ordering::Relaxed);
+        let all = self.matched.get_or_init(|| (0..self.table.rows()).map(|_| AtomicU8::new(0)).collect());
+        all[row].store(1, Ordering::Relaxed);
     }
 
     fn is_matched(&self, row: usize) -> bool {
-        self.matched[row].load(Ordering::Relaxed) != 0
+        self.matched.get().is_some_and(|all| all[row].load(Ordering::Relaxed) != 0)
     }
 
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
         let columns: usize = self.columns.iter().chain(&self.keys).map(vector_size).sum();
-        self.table.size() + self.matched.len() + columns
+        self.table.size() + self.matched.get().map_or(0, Vec::len) + columns
     }
 }
 
@@ -97,6 +110,7 @@ pub fn vector_size(v: &Vector) -> usize {
 }
 
 /// A program with everything known that is the same for all chunks of a run.
+#[derive(Clone)]
 pub struct Bound {
     /// The program.
     pub program: Arc<Program>,

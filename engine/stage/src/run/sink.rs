@@ -113,6 +113,30 @@ impl GroupSink {
         Ok(())
     }
 
+    /// The key columns of every group.
+    ///
+    /// # Errors
+    /// As [`Groups::key`].
+    pub(super) fn keys(&self) -> Result<Vec<Vector>> {
+        let ids: Vec<u32> = (0..self.len() as u32).collect();
+        (0..self.keys.len()).map(|k| Ok(self.groups.key(k, &ids)?)).collect()
+    }
+
+    /// Adds all groups of `other`, which has the same aggregates, under these keys.
+    ///
+    /// # Errors
+    /// What the kernels raise.
+    pub(super) fn adopt(&mut self, other: &GroupSink, keys: &[Vector]) -> Result<()> {
+        let from: Vec<u32> = (0..other.len() as u32).collect();
+        let mut to = Vec::with_capacity(from.len());
+        self.groups.ids(&keys.iter().collect::<Vec<_>>(), from.len(), &mut to)?;
+        let groups = self.len();
+        for (s, o) in self.states.iter_mut().zip(&other.states) {
+            s.merge(o, &from, &to, groups)?;
+        }
+        Ok(())
+    }
+
     /// Keys, then results of the aggregates, of every group.
     ///
     /// # Errors
@@ -120,7 +144,7 @@ impl GroupSink {
     pub fn finish(&mut self, checked: bool) -> Result<Block> {
         let n = self.len();
         let ids: Vec<u32> = (0..n as u32).collect();
-        let mut columns = (0..self.keys.len()).map(|k| Ok(self.groups.key(k, &ids)?)).collect::<Result<Vec<_>>>()?;
+        let mut columns = self.keys()?;
         let mut at = 0;
         for (c, scale) in self.calls.iter().zip(self.scales.iter().copied()) {
             let states = &mut self.states[at..at + c.function.states().len()];
@@ -249,6 +273,9 @@ impl RowSink for RowsSink {
 /// # Errors
 /// `Bug` when they differ in type.
 pub fn join_blocks(parts: &[Block], program: &Program, columns: &[Reg]) -> Result<Block> {
+    if let [one] = parts {
+        return Ok(one.clone());
+    }
     let rows = parts.iter().map(|p| p.rows).sum();
     let columns = columns
         .iter()
@@ -275,7 +302,9 @@ pub fn build(parts: &[Block], program: &Program, sink: &Sink) -> Result<Built> {
     let payload = block.columns.split_off(keys.len());
     let key_types: Vec<KeyType> = keys.iter().map(|k| program.key_type(*k)).collect();
     let types = columns.iter().map(|c| program.data_type(*c).clone()).collect();
-    Built::new(block.columns, &key_types, payload, types, block.rows, *null_equals_null)
+    let mut built = Built::new(block.columns, &key_types, payload, types, block.rows, *null_equals_null)?;
+    built.key_columns = keys.iter().map(|k| columns.iter().position(|c| c == k)).collect();
+    Ok(built)
 }
 
 /// The rows of a sort sink in order, or the first `fetch` of them.
