@@ -14,12 +14,38 @@ pub enum Selection {
     Rows(Vec<u32>),
 }
 
+/// For each byte the numbers of its set bits, in order; the rest is slack.
+const SET_BITS: [[u8; 8]; 256] = {
+    let mut all = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut n) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                all[byte][n] = bit as u8;
+                n += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    all
+};
+
 simd! {
     fn compress(mask: &[u8], out: &mut [u32]) -> usize {
         let mut n = 0;
-        for (i, m) in mask.iter().enumerate() {
-            out[n] = i as u32;
-            n += (*m & 1) as usize;
+        let (words, rest) = mask.as_chunks::<8>();
+        for (w, word) in words.iter().enumerate() {
+            // Eight bytes of 0 or 1 to eight bits: byte `i` times 2^(56 - 7 i) lands on bit 56 + i.
+            let bits = (u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+            let (set, first) = (&SET_BITS[bits as usize], 8 * w as u32);
+            for (o, s) in out[n..n + 8].iter_mut().zip(set) { *o = first + u32::from(*s); }
+            n += bits.count_ones() as usize;
+        }
+        for (i, m) in rest.iter().enumerate() {
+            out[n] = (8 * words.len() + i) as u32;
+            n += *m as usize;
         }
         n
     }
@@ -52,8 +78,8 @@ pub fn select_mask(mask: &[u8]) -> Selection {
     if live == mask.len() {
         return Selection::All;
     }
-    // One slot of slack: the loop writes before it knows whether the row stays.
-    let mut out = vec![0u32; mask.len() + 1];
+    // Slack: the loop writes eight rows before it knows which of them stay.
+    let mut out = vec![0u32; live + 8];
     let n = compress(mask, &mut out);
     out.truncate(n);
     Selection::Rows(out)

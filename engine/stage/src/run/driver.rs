@@ -5,9 +5,10 @@
 use super::chunk::{Chunks, Columns, RowSink};
 use super::gpu::{DeviceSink, DeviceWorker};
 use super::late::LateKeys;
+use super::merge::{finish_groups, finish_rows, merge_groups};
 use super::metrics::StageMetrics;
 use super::reference::{ReferenceSink, RowProgram};
-use super::sink::{GroupSink, RowsSink, build, join_blocks, sort};
+use super::sink::{GroupSink, RowsSink};
 use super::source::{Morsel, Source};
 use super::{Bound, Built, Carried, split};
 use crate::context::{Cancel, EpochContext, Settings};
@@ -25,7 +26,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, Time};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -528,74 +529,6 @@ async fn flush(worker: &mut Worker, stage: &StageExec, out: &BatchSender, metric
         out.send(Ok(to_batch(&b, &stage.schema())?)).await.map_err(|_| Error::cancelled())?;
     }
     Ok(())
-}
-
-fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Sink) -> Result<Output> {
-    match sink {
-        Sink::Build { .. } => Ok(Output::Table(Arc::new(build(&parts, program, sink)?))),
-        Sink::Sort { columns, visible, order, fetch } => {
-            let types: Vec<_> = columns.iter().map(|c| program.data_type(*c).clone()).collect();
-            let mut block = sort(&join_blocks(&parts, program, columns)?, &types, order, *fetch)?;
-            block.columns.truncate(*visible);
-            Ok(Output::Blocks(vec![block]))
-        }
-        _ => Ok(Output::Blocks(parts)),
-    }
-}
-
-/// Above this many groups workers' tables are merged in parallel, by part of the keys.
-const PARALLEL_GROUPS: usize = 8 * 1024;
-
-async fn finish_groups(
-    groups: Vec<GroupSink>,
-    pool: &crate::Pool,
-    program: &Arc<crate::Program>,
-    sink: &Sink,
-    checked: bool,
-    time: &Time,
-    late: Option<Arc<LateKeys>>,
-) -> Result<Vec<Block>> {
-    let total: usize = groups.iter().map(GroupSink::len).sum();
-    // Groups by row that may be equal by value must all meet.
-    let split = total > PARALLEL_GROUPS && late.as_ref().is_none_or(|l| l.is_exact());
-    let parts = if split { pool.threads() } else { 1 };
-    let groups = Arc::new(groups);
-    let tasks = (0..parts).map(|part| {
-        let (groups, program, sink, time, late) = (Arc::clone(&groups), Arc::clone(program), sink.clone(), time.clone(), late.clone());
-        pool.run(move || {
-            let _timer = time.timer();
-            let mut all = merged(&groups, &program, &sink, part, parts)?;
-            match late {
-                Some(late) => late.finish(&mut all, checked),
-                None => all.finish(checked),
-            }
-        })
-    });
-    futures::future::try_join_all(tasks).await
-}
-
-async fn merge_groups(
-    groups: Vec<GroupSink>,
-    pool: &crate::Pool,
-    program: &Arc<crate::Program>,
-    sink: &Sink,
-    time: &Time,
-) -> Result<GroupSink> {
-    let (program, sink, time) = (Arc::clone(program), sink.clone(), time.clone());
-    pool.run(move || {
-        let _timer = time.timer();
-        merged(&groups, &program, &sink, 0, 1)
-    })
-    .await
-}
-
-fn merged(groups: &[GroupSink], program: &crate::Program, sink: &Sink, part: usize, parts: usize) -> Result<GroupSink> {
-    let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
-    let mut all = GroupSink::new(program, keys, aggregates)?;
-    for g in groups {
-        all.merge(g, part, parts)?;
-    }
-    Ok(all)
 }
 
 /// The node whose rows a whole-input sink reads: what only merges or yields is read through.

@@ -4,6 +4,7 @@ pub mod chunk;
 mod driver;
 pub mod gpu;
 mod late;
+mod merge;
 mod metrics;
 mod probe;
 pub mod reference;
