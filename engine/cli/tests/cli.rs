@@ -1,5 +1,7 @@
 //! The `millstream` binary as its users run it.
 
+#![expect(clippy::disallowed_methods, reason = "a process is given time to start, and how soon it ends is what is tested")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;

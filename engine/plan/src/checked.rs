@@ -58,12 +58,12 @@ impl PhysicalOptimizerRule for Checked {
 /// `expr`, over rows of `schema`, with checked `+ - *` and, over integers, checked negation.
 pub(crate) fn checked_expr(expr: Expr, schema: &Schema) -> Result<Transformed<Expr>> {
     expr.transform_up(|e| {
-        if let Some(b) = e.downcast_ref::<BinaryExpr>() {
-            if matches!(b.op(), Operator::Plus | Operator::Minus | Operator::Multiply) {
-                let checked = b.clone().with_fail_on_overflow(true);
-                let changed = checked != *b;
-                return Ok(Transformed::new_transformed(Arc::new(checked), changed));
-            }
+        if let Some(b) = e.downcast_ref::<BinaryExpr>()
+            && matches!(b.op(), Operator::Plus | Operator::Minus | Operator::Multiply)
+        {
+            let checked = b.clone().with_fail_on_overflow(true);
+            let changed = checked != *b;
+            return Ok(Transformed::new_transformed(Arc::new(checked), changed));
         }
         if let Some(n) = e.downcast_ref::<NegativeExpr>() {
             let ty = n.arg().data_type(schema)?;

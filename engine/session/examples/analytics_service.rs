@@ -10,6 +10,8 @@
 //! Without a file it serves sales that it makes up. Parameters are values in expressions, never text in
 //! SQL. Requests run at the same time on one session; a client that hangs up cancels its query.
 
+#![expect(clippy::disallowed_methods, reason = "a program reads its arguments")]
+
 use arrow::array::{ArrayRef, Date32Array, Decimal128Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use millstream::{Error, ErrorKind, Result, Session, Table, asc, cast, col, count, desc, lit, sum};

@@ -115,14 +115,14 @@ impl Growing {
 
     /// Makes `self.values` able to take `next`.
     fn prepare(&mut self, next: &Values) -> Result<()> {
-        if let (Parts::Codes { dict, codes }, Values::Str(s)) = (&mut self.values, next) {
-            if !matches!(s, Strings::Dict { dict: other, .. } if other.id() == dict.id()) {
-                // Another dictionary: from here on the strings are merged into one of our own.
-                let (mut interner, mut ids) = (Box::<Interner>::default(), vec![]);
-                let held = Strings::Dict { codes: std::mem::take(codes).into(), dict: Arc::clone(dict) };
-                interner.intern_all(&held, false, self.valid.as_deref(), held.len(), &mut ids);
-                self.values = Parts::Dict { interner, ids };
-            }
+        if let (Parts::Codes { dict, codes }, Values::Str(s)) = (&mut self.values, next)
+            && !matches!(s, Strings::Dict { dict: other, .. } if other.id() == dict.id())
+        {
+            // Another dictionary: from here on the strings are merged into one of our own.
+            let (mut interner, mut ids) = (Box::<Interner>::default(), vec![]);
+            let held = Strings::Dict { codes: std::mem::take(codes).into(), dict: Arc::clone(dict) };
+            interner.intern_all(&held, false, self.valid.as_deref(), held.len(), &mut ids);
+            self.values = Parts::Dict { interner, ids };
         }
         match (&mut self.values, next) {
             (Parts::Empty, next) => {
@@ -139,7 +139,7 @@ impl Growing {
             }
             (Parts::I64(v), Values::I128(_)) => self.values = Parts::I128(v.iter().map(|v| i128::from(*v)).collect()),
             (Parts::Dict { interner, ids }, Values::Str(Strings::View(_))) => {
-                let strings = dictionary(std::mem::take(interner), ids)?;
+                let strings = dictionary(std::mem::take(interner.as_mut()), ids)?;
                 let (mut views, mut buffers) = (vec![], vec![]);
                 append_views(&mut views, &mut buffers, &as_views(&strings)?, ids.len());
                 self.values = Parts::Views { views, buffers };
@@ -162,7 +162,7 @@ impl Growing {
             Parts::I128(v) => Values::I128(v.into()),
             Parts::F64(v) => Values::F64(v.into()),
             Parts::Codes { dict, codes } => Values::Str(Strings::Dict { codes: codes.into(), dict }),
-            Parts::Dict { interner, ids } => Values::Str(dictionary(interner, &ids)?),
+            Parts::Dict { interner, ids } => Values::Str(dictionary(*interner, &ids)?),
             Parts::Views { views, buffers } => {
                 // SAFETY: every view was taken from a valid array and points into the same buffer, whose
                 // new number `append_views` wrote.
@@ -174,7 +174,7 @@ impl Growing {
     }
 }
 
-fn dictionary(mut interner: Box<Interner>, ids: &[u64]) -> Result<Strings> {
+fn dictionary(mut interner: Interner, ids: &[u64]) -> Result<Strings> {
     // A null row has code 0, which must exist.
     if interner.is_empty() {
         interner.intern(b"");

@@ -325,21 +325,8 @@ impl JoinTable {
             }
             return Ok(());
         }
-        if let (Index::Array(by_code), [Coder::Int { min, span }], [key]) = (&self.index, self.coders.as_slice(), keys) {
-            if *span == by_code.len() as u64 && *span > 0 && !key.constant {
-                heads.resize(n, 0);
-                match &key.values {
-                    Values::I64(v) => array_i64(&v[..n], *min, by_code, heads),
-                    Values::I32(v) => array_i32(&v[..n], *min, by_code, heads),
-                    _ => heads.clear(),
-                }
-                if heads.len() == n {
-                    if let Some(valid) = &key.valid {
-                        heads.iter_mut().zip(valid.iter()).for_each(|(h, v)| *h *= u32::from(*v));
-                    }
-                    return Ok(());
-                }
-            }
+        if self.array_heads(keys, n, heads) {
+            return Ok(());
         }
         self.encode(keys, n, scratch)?;
         let (codes, miss) = (&scratch.codes, &mut scratch.miss);
@@ -364,6 +351,29 @@ impl JoinTable {
             Index::Groups { .. } => {}
         }
         Ok(())
+    }
+
+    /// The heads by one look-up a row, for one integer key in an array; false where that is not so.
+    fn array_heads(&self, keys: &[&Vector], n: usize, heads: &mut Vec<u32>) -> bool {
+        let (Index::Array(by_code), [Coder::Int { min, span }], [key]) = (&self.index, self.coders.as_slice(), keys) else { return false };
+        if *span != by_code.len() as u64 || *span == 0 || key.constant {
+            return false;
+        }
+        match &key.values {
+            Values::I64(v) => {
+                heads.resize(n, 0);
+                array_i64(&v[..n], *min, by_code, heads);
+            }
+            Values::I32(v) => {
+                heads.resize(n, 0);
+                array_i32(&v[..n], *min, by_code, heads);
+            }
+            _ => return false,
+        }
+        if let Some(valid) = &key.valid {
+            heads.iter_mut().zip(valid.iter()).for_each(|(h, v)| *h *= u32::from(*v));
+        }
+        true
     }
 
     /// The build row after `head` with the same key (+1, 0 = none).
