@@ -16,7 +16,7 @@ const PURGE_DELAY: c_int = 15;
 /// Freed memory goes back to the system after this many milliseconds (mimalloc's default is 10): a
 /// query takes again what the one before it freed, and the kernel need not clear it anew
 /// (docs/decisions/0003-mimalloc-in-the-shell.md).
-const PURGE_DELAY_MS: c_long = 1000;
+const PURGE_DELAY_MS: c_long = 10_000;
 
 /// Sets the allocator up; to be called before there is a second thread.
 pub fn keep_freed() {

@@ -19,6 +19,13 @@ const QUERIES: &[&str] = &[
     "select l_shipmode, o_orderpriority, sum(l_quantity*o_totalprice) from lineitem join orders on l_orderkey = o_orderkey group by 1, 2",
     "select count(*) from (values (1),(null)) a(x) join (values (1),(null)) b(y) on a.x is not distinct from b.y",
     "select n_nationkey, rank() over (order by n_nationkey % 3), sum(n_nationkey) over (partition by n_regionkey order by n_nationkey * 2) from nation",
+    "select o_orderstatus, o_orderpriority, count(*), sum(l_quantity) from lineitem join orders on l_orderkey = o_orderkey group by 1, 2",
+    "select o_orderkey, o_orderdate, o_clerk, max(l_shipdate) from lineitem join orders on l_orderkey = o_orderkey group by 1, 2, 3",
+    "select b.s, b.t, count(*), sum(a.v) from (values (1, 10), (2, 20), (1, 30), (3, 40)) a(k, v) \
+     join (values (1, 'x', null), (1, 'x', null), (2, null, 'z'), (3, 'x', null)) b(k, s, t) on a.k = b.k group by b.s, b.t",
+    "select b.s, b.t, a.k % 2, count(*) from (values (1), (2), (1), (3)) a(k) \
+     left join (values (1, 'x', 'y'), (2, null, 'z')) b(k, s, t) on a.k = b.k group by b.s, b.t, a.k % 2",
+    "select p_type, p_container like 'JUMBO%', count(*) from part where p_name like '%green%' and p_type not like '%TIN%' group by 1, 2",
     "select n_name from nation where n_nationkey = (select max(r_regionkey) from region)",
 ];
 
