@@ -2,14 +2,15 @@
 //!
 //! `group by c_custkey, c_name, c_address, ...` over columns gathered from one build side would hash
 //! every string of every row. The row's number stands for all of them while the stage runs. Where two
-//! build rows may hold equal values, the groups are grouped once more by value when they are few.
+//! build rows may hold equal values, the groups are grouped once more by value at the end; that pays for
+//! strings that are no dictionary codes, and only for them.
 
 use super::sink::GroupSink;
 use super::{Bound, Built};
 use crate::convert::Block;
 use crate::program::{Instr, JoinKind, Probe, Program, Reg, Sink, Type};
 use crate::{Error, Result};
-use millstream_kernels::{Values, Vector, gather};
+use millstream_kernels::{Strings, Values, Vector, gather};
 use std::sync::Arc;
 
 /// How a key of the stage's sink is had from the keys that are grouped by.
@@ -52,21 +53,25 @@ impl LateKeys {
             if p.kind != JoinKind::Inner || columns.is_empty() || (columns.len() < 2 && !text) {
                 continue;
             }
+            // Whether equal keys mean the same row.
+            let determined =
+                |(column, probe): (usize, &Reg)| keys.contains(probe) || columns.iter().any(|c| built.key_columns[column] == Some(c.1));
+            let exact = built.table.is_unique() && p.keys.iter().enumerate().all(determined);
+            let long = |c: &(usize, usize)| matches!(built.columns[c.1].values, Values::Str(Strings::View(_)));
+            if !exact && !columns.iter().any(long) {
+                // Codes of a dictionary are cheap keys, and there may be far fewer of them than rows.
+                continue;
+            }
+            unique &= exact;
             let key = reduced.len();
             reduced.push(p.rows);
             columns.iter().for_each(|(i, column)| sources[*i] = Some(Source::Column { key, table, column: *column }));
-            let mut known = built.table.is_unique();
             for (column, probe) in p.keys.iter().enumerate() {
-                let same = |c: &(usize, usize)| built.key_columns[column] == Some(c.1);
-                match keys.iter().position(|k| k == probe) {
-                    Some(i) if known && sources[i].is_none() && program.ty(*probe) != Type::F64 => {
-                        sources[i] = Some(Source::BuildKey { key, table, column });
-                    }
-                    Some(_) => {}
-                    None => known &= columns.iter().any(same),
+                let at = keys.iter().position(|k| k == probe).filter(|i| sources[*i].is_none() && program.ty(*probe) != Type::F64);
+                if let Some(i) = at {
+                    sources[i] = Some(Source::BuildKey { key, table, column });
                 }
             }
-            unique &= known;
         }
         if reduced.is_empty() {
             return None;
