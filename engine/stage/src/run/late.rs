@@ -56,7 +56,8 @@ impl LateKeys {
             // Whether equal keys mean the same row.
             let determined =
                 |(column, probe): (usize, &Reg)| keys.contains(probe) || columns.iter().any(|c| built.key_columns[column] == Some(c.1));
-            let exact = built.table.is_unique() && p.keys.iter().enumerate().all(determined);
+            // A null key that matches would be told apart from the rows that a later tail has no build row for.
+            let exact = !p.null_equals_null && built.table.is_unique() && p.keys.iter().enumerate().all(determined);
             let long = |c: &(usize, usize)| matches!(built.columns[c.1].values, Values::Str(Strings::View(_)));
             if !exact && !columns.iter().any(long) {
                 // Codes of a dictionary are cheap keys, and there may be far fewer of them than rows.
