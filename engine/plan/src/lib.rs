@@ -1,18 +1,23 @@
 //! Planner rules: stages out of DataFusion's physical plan, and the device of each.
 //!
-//! One rule a file. [`install`] puts them where they belong: after the last rule that pushes filters
-//! down and before the sanity check.
+//! One rule a file. [`install`] puts them where they belong: the order of joins where DataFusion has chosen
+//! their sides, stages after the last rule that pushes filters down and before the sanity check.
 
 mod carve;
 mod checked;
+mod estimate;
 mod explain;
+mod join_order;
 mod open;
 mod place;
+mod share;
 
 pub use carve::Carve;
 pub use checked::{Checked, CheckedConstants, CheckedSum, checked_sum};
 pub use explain::why_stock;
+pub use join_order::JoinOrder;
 pub use place::{Place, Preference};
+pub use share::Share;
 
 use datafusion::optimizer::OptimizerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -42,7 +47,11 @@ pub fn install(
     ours: Rules,
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let check = rules.iter().position(|r| r.name() == "SanityCheckPlan").unwrap_or(rules.len());
+    rules.insert(check, Arc::new(Share));
     rules.insert(check, Arc::new(Place::new(ours.prefer)));
     rules.insert(check, Arc::new(Carve::new(ours.checked)));
+    if let Some(sides) = rules.iter().position(|r| r.name() == "join_selection") {
+        rules.insert(sides + 1, Arc::new(JoinOrder));
+    }
     rules
 }

@@ -5,6 +5,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{JoinSide, JoinType, NullEquality};
 use datafusion::error::Result;
 use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
+use datafusion::physical_expr::utils::split_conjunction;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -52,7 +53,11 @@ impl Open {
     /// Folds a filter in.
     pub fn filter(&mut self, node: &FilterExec) -> Result<()> {
         self.folded += 1;
-        self.lowering.filter(node.predicate(), &self.columns)?;
+        // A filter that another node completes at run time only hints: that node drops the same rows.
+        let lasting = split_conjunction(node.predicate()).into_iter().filter(|e| !e.is::<DynamicFilterPhysicalExpr>());
+        for e in lasting {
+            self.lowering.filter(e, &self.columns)?;
+        }
         if let Some(p) = node.projection() {
             self.columns = p.iter().map(|i| self.columns[*i]).collect();
         }

@@ -7,13 +7,15 @@
 use crate::context::{Cancel, EpochContext};
 use crate::convert::to_batch;
 use crate::program::{Placement, Program, Scope, Sink, SortKey};
-use crate::run::{Built, Output, run_stage};
+use crate::run::{Built, InTable, Output, run_stage};
+use crate::shared::Shared;
 use crate::subquery;
 use crate::{Error, Result};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, DynamicFilterPhysicalExpr, lit};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -48,6 +50,7 @@ pub struct StageExec {
     builds: Vec<Arc<dyn ExecutionPlan>>,
     subqueries: Option<Arc<dyn ExecutionPlan>>,
     filters: Vec<RuntimeFilter>,
+    shared: Option<Arc<Shared>>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -67,13 +70,19 @@ impl StageExec {
         let properties = Arc::new(properties(&sink, &schema));
         let metrics = ExecutionPlanMetricsSet::new();
         let subqueries = subquery::node(&program);
-        let (id, scope, filters) = (id.into(), Scope::Whole, vec![]);
-        Self { id, program, sink, scope, placement, input, builds, subqueries, filters, schema, properties, metrics }
+        let (id, scope, filters, shared) = (id.into(), Scope::Whole, vec![], None);
+        Self { id, program, sink, scope, placement, input, builds, subqueries, filters, shared, schema, properties, metrics }
     }
 
     /// With filters to complete when the build sides are there.
     pub fn with_filters(mut self, filters: Vec<RuntimeFilter>) -> Self {
         self.filters = filters;
+        self
+    }
+
+    /// As one of several equal stages, of which one runs.
+    pub fn with_shared(mut self, shared: Arc<Shared>) -> Self {
+        self.shared = Some(shared);
         self
     }
 
@@ -142,6 +151,11 @@ impl StageExec {
         &self.filters
     }
 
+    /// What it has in common with equal stages of the plan.
+    pub(crate) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
+    }
+
     pub(crate) fn metric_set(&self) -> &ExecutionPlanMetricsSet {
         &self.metrics
     }
@@ -149,10 +163,13 @@ impl StageExec {
     /// Completes the filters that wait for the build sides, so that the scan can prune by them.
     pub(crate) fn publish_filters(&self, tables: &[Arc<Built>]) {
         for f in &self.filters {
-            if let Some(range) = key_ranges(f, &tables[f.table], self.probe_types(f)) {
-                // An unusable range only means that nothing is pruned.
-                let _ = f.filter.update(range);
+            let (built, types) = (&tables[f.table], self.probe_types(f));
+            let mut all: Arc<dyn PhysicalExpr> = Arc::new(InTable::new(f.keys.clone(), types.clone(), built));
+            if let Some(range) = key_ranges(f, built, types) {
+                all = Arc::new(BinaryExpr::new(range, Operator::And, all));
             }
+            // A filter that could not be updated drops nothing.
+            let _ = f.filter.update(all);
             f.filter.mark_complete();
         }
     }
@@ -205,8 +222,8 @@ impl StageExec {
 
 /// `min <= key AND key <= max` over the integer keys of a table.
 fn key_ranges(f: &RuntimeFilter, built: &Built, types: Vec<arrow::datatypes::DataType>) -> Option<Arc<dyn PhysicalExpr>> {
+    use Operator::{And, GtEq, LtEq};
     use datafusion::common::ScalarValue as S;
-    use datafusion::logical_expr::Operator::{And, GtEq, LtEq};
     let mut all: Option<Arc<dyn PhysicalExpr>> = None;
     for (k, (key, t)) in f.keys.iter().zip(types).enumerate() {
         if built.table.rows() == 0 {
@@ -333,6 +350,8 @@ impl ExecutionPlan for StageExec {
         new.builds = children.split_off(1);
         new.input = children.remove(0);
         new.metrics = ExecutionPlanMetricsSet::new();
+        // Other children may give other rows.
+        new.shared = None;
         Ok(Arc::new(new))
     }
 

@@ -27,6 +27,7 @@ pub mod program;
 pub mod resident;
 pub mod run;
 pub mod scan;
+pub mod shared;
 mod subquery;
 
 pub use codec::StageCodec;

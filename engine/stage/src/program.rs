@@ -3,10 +3,11 @@
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_kernels::group::KeyType;
-use millstream_kernels::program::AggregateOp;
+use millstream_kernels::program::{AggregateOp, BoolOp};
 pub use millstream_kernels::program::{Instr, JoinKind, Probe, Reg, Residual, Type};
 use millstream_kernels::{CHUNK_ROWS, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -79,6 +80,7 @@ impl Program {
             i => i.out().is_some_and(|r| live[r as usize]),
         });
         self.sink_gathers();
+        self.join_ranges();
         let mut order: Vec<Reg> = (0..self.inputs.len() as Reg).filter(|r| live[*r as usize]).collect();
         let kept = order.len();
         let mut rest: Vec<Reg> = vec![];
@@ -123,6 +125,52 @@ impl Program {
             if matches!(i, Instr::Gather { .. }) { waiting.push(i) } else { out.push(i) }
         }
         out.extend(waiting);
+        self.instrs = out;
+    }
+
+    /// One filter where two in a row compare the same register (a range): comparing it once more costs
+    /// less than to gather it for the rows that passed the first.
+    fn join_ranges(&mut self) {
+        let constant: HashSet<Reg> = self.instrs.iter().filter(|i| matches!(i, Instr::Const { .. })).filter_map(Instr::out).collect();
+        let mut out: Vec<Instr> = Vec::with_capacity(self.instrs.len());
+        // The comparison that the last filter of `out` keeps the rows of: its register and what it reads.
+        let mut last: Option<(Reg, Reg)> = None;
+        for i in std::mem::take(&mut self.instrs) {
+            let range = match (&i, out.last(), last) {
+                (Instr::Filter { cond }, Some(Instr::Compare { a, b, out: c, .. }), now) if c == cond => {
+                    let read = [*a, *b].into_iter().filter(|r| !constant.contains(r)).collect::<Vec<_>>();
+                    match (read.as_slice(), now) {
+                        ([r], Some((before, same))) if *r == same => Some((*r, Some((before, *cond)))),
+                        ([r], _) => Some((*r, None)),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            };
+            match range {
+                Some((r, Some((before, cond)))) => {
+                    let at = out.iter().rposition(|i| matches!(i, Instr::Filter { cond } if *cond == before));
+                    at.into_iter().for_each(|at| drop(out.remove(at)));
+                    let both = self.types.len() as Reg;
+                    self.types.push(DataType::Boolean);
+                    out.push(Instr::Bool { op: BoolOp::And, a: before, b: cond, out: both });
+                    out.push(Instr::Filter { cond: both });
+                    last = Some((both, r));
+                }
+                Some((r, None)) => {
+                    if let Instr::Filter { cond } = &i {
+                        last = Some((*cond, r));
+                    }
+                    out.push(i);
+                }
+                None => {
+                    if !matches!(i, Instr::Const { .. } | Instr::Compare { .. }) {
+                        last = None;
+                    }
+                    out.push(i);
+                }
+            }
+        }
         self.instrs = out;
     }
 

@@ -75,6 +75,14 @@ pub struct Fetched {
     bytes: Vec<Bytes>,
 }
 
+/// Filters pushed down to a scan.
+pub struct Pushed {
+    /// All of them, over the columns of the table.
+    pub predicate: Arc<dyn PhysicalExpr>,
+    /// The column of the table behind each column that leaves the scan, if it is one.
+    pub columns: Vec<Option<usize>>,
+}
+
 impl ParquetScan {
     /// The scan behind `source` if a stage can take it over, reading output columns `inputs`.
     pub fn of(source: &DataSourceExec, inputs: &[usize], ctx: &TaskContext) -> Option<Self> {
@@ -101,6 +109,17 @@ impl ParquetScan {
             None => Arc::new(DefaultParquetFileReaderFactory::new(store)) as _,
         };
         Some(Self { factory, metrics: ExecutionPlanMetricsSet::new(), columns, table, predicate: config.file_source().filter(), files })
+    }
+
+    /// The filters pushed down to a Parquet scan.
+    pub fn pushed(source: &DataSourceExec) -> Option<Pushed> {
+        let config = source.data_source().downcast_ref::<FileScanConfig>()?;
+        config.file_source().downcast_ref::<ParquetSource>()?;
+        let columns = match config.file_source().projection() {
+            None => (0..config.file_schema().fields().len()).map(Some).collect(),
+            Some(p) => p.iter().map(|e| e.expr.downcast_ref::<Column>().map(Column::index)).collect(),
+        };
+        Some(Pushed { predicate: config.file_source().filter()?, columns })
     }
 
     /// Reads the footers and lists the row groups that statistics do not rule out; none when a file's

@@ -14,6 +14,7 @@ use crate::{Error, Result, simd};
 use arrow::array::{Array, StringViewArray, UInt32Array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 simd! {
@@ -24,18 +25,23 @@ simd! {
     }
 }
 simd! {
-    fn take<T: Copy>(a: &[T], rows: &[u32], out: &mut [T]) {
-        // SAFETY: `taken` checked that every row number is below `a.len()`.
-        for (o, r) in out.iter_mut().zip(rows) { *o = unsafe { *a.get_unchecked(*r as usize) }; }
+    fn take<T: Copy>(a: &[T], rows: &[u32], out: &mut [MaybeUninit<T>]) {
+        for (o, r) in out.iter_mut().zip(rows) {
+            // SAFETY: `taken` checked that every row number is below `a.len()`.
+            o.write(unsafe { *a.get_unchecked(*r as usize) });
+        }
     }
 }
 
 fn taken<T: ArrowNativeType>(a: &[T], rows: &[u32]) -> Buf<T> {
-    let mut out = vec![T::default(); rows.len()];
-    if !rows.is_empty() {
-        assert!((greatest(rows) as usize) < a.len(), "a row number outside its register");
-        take(a, rows, &mut out);
+    if rows.is_empty() {
+        return vec![].into();
     }
+    assert!((greatest(rows) as usize) < a.len(), "a row number outside its register");
+    let mut out = Vec::with_capacity(rows.len());
+    take(a, rows, &mut out.spare_capacity_mut()[..rows.len()]);
+    // SAFETY: `take` wrote one value for each row.
+    unsafe { out.set_len(rows.len()) };
     out.into()
 }
 

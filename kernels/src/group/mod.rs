@@ -5,11 +5,13 @@
 //! array, any other one salted open addressing; both give the same ids.
 //! Law: merging the tables of parts equals the table of the whole (as a set of groups).
 
+mod apart;
 mod intern;
 pub mod reference;
 mod state;
 mod table;
 
+pub use apart::apart;
 pub use intern::Interner;
 pub use state::State;
 pub(crate) use table::prefetch;

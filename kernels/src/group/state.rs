@@ -335,7 +335,6 @@ impl State {
             // A worker that met no row: its groups, if it has any, have no values.
             return Ok(());
         }
-        let column = other.finish_raw(from)?;
         if let (Accumulators::Distinct { .. }, Accumulators::Distinct { pairs, .. }) = (&self.values, &other.values) {
             let mut map = vec![u32::MAX; other.len()];
             from.iter().zip(to).for_each(|(f, t)| map[*f as usize] = *t);
@@ -350,6 +349,14 @@ impl State {
             let values = pairs.key(1, &kept)?;
             return self.update(&ids, groups, Some(&values), None);
         }
+        self.merge_raw(&other.raw(from)?, to, groups)
+    }
+
+    /// Adds raw accumulators: row `i` of `column` is of group `to[i]` of `groups`.
+    ///
+    /// # Errors
+    /// As [`State::update`].
+    pub fn merge_raw(&mut self, column: &Vector, to: &[u32], groups: usize) -> Result<()> {
         if let Accumulators::Count(counts) = &mut self.values {
             counts.resize(groups, 0);
             if let Values::I64(v) = &column.values {
@@ -357,7 +364,25 @@ impl State {
             }
             return Ok(());
         }
-        self.update(to, groups, Some(&column), None)
+        self.update(to, groups, Some(column), None)
+    }
+
+    /// The distinct values of the groups `ids`: for each its place in `ids`, ascending, and the value. None
+    /// for an aggregate that keeps none.
+    ///
+    /// # Errors
+    /// As [`Groups::key`].
+    pub fn distinct_values(&self, ids: &[u32]) -> Result<Option<(Vec<u32>, Vector)>> {
+        let Accumulators::Distinct { pairs, .. } = &self.values else { return Ok(None) };
+        let mut place = vec![u32::MAX; self.len()];
+        ids.iter().enumerate().filter(|(_, g)| (**g as usize) < self.len()).for_each(|(i, g)| place[*g as usize] = i as u32);
+        let all: Vec<u32> = (0..pairs.len() as u32).collect();
+        let owner = pairs.key(0, &all)?;
+        let Values::I32(owner) = &owner.values else { return Err(Error::bug("pairs without a group")) };
+        let mut kept: Vec<(u32, u32)> = all.iter().map(|p| (place[owner[*p as usize] as usize], *p)).filter(|k| k.0 != u32::MAX).collect();
+        kept.sort_unstable();
+        let values = pairs.key(1, &kept.iter().map(|k| k.1).collect::<Vec<_>>())?;
+        Ok(Some((kept.into_iter().map(|k| k.0).collect(), values)))
     }
 
     /// Adds results computed elsewhere: `results[i]` is of rows that belong to group `ids[i]` of
@@ -384,7 +409,10 @@ impl State {
     }
 
     /// The result of each group of `ids`, sums at full width.
-    fn finish_raw(&self, ids: &[u32]) -> Result<Vector> {
+    ///
+    /// # Errors
+    /// None so far.
+    pub fn raw(&self, ids: &[u32]) -> Result<Vector> {
         let at = |g: &u32| *g as usize;
         let values = match &self.values {
             Accumulators::Count(v) | Accumulators::Int(v) => Values::I64(ids.iter().map(|g| v[at(g)]).collect::<Vec<_>>().into()),
@@ -413,7 +441,7 @@ impl State {
             self.seen.get_or_insert_with(|| vec![1; before]).resize(groups, 0);
             self.grow(groups);
         }
-        let out = self.finish_raw(ids)?;
+        let out = self.raw(ids)?;
         let values = match (&out.values, self.op, self.ty) {
             (Values::I128(v), AggregateOp::Sum, Type::I32 | Type::I64) => {
                 let narrow = v.iter().map(|v| match i64::try_from(*v) {

@@ -479,10 +479,19 @@ impl Groups {
     /// # Errors
     /// As [`Groups::key`].
     pub fn part(&self, part: usize, parts: usize) -> Result<Vec<u32>> {
-        let all: Vec<u32> = (0..self.len as u32).collect();
+        let all = 0..self.len as u32;
         if parts == 1 {
-            return Ok(all);
+            return Ok(all.collect());
         }
+        let of = self.parts(parts)?;
+        Ok(all.filter(|g| of[*g as usize] as usize == part).collect())
+    }
+
+    /// The part of `parts` of every group, as [`Groups::part`] has it.
+    ///
+    /// # Errors
+    /// As [`Groups::key`].
+    pub fn parts(&self, parts: usize) -> Result<Vec<u32>> {
         let mut hashes = vec![0u64; self.len];
         if self.is_plain() {
             // Words are the same in every table; the null word only where there is one, so only if set.
@@ -494,15 +503,26 @@ impl Groups {
                 *h = key[..words].iter().chain(nulls).fold(0, |h: u64, w| (h.rotate_left(5) ^ w).wrapping_mul(0x9E37_79B9_7F4A_7C15));
             }
         } else {
+            let all: Vec<u32> = (0..self.len as u32).collect();
             for k in 0..self.types.len() {
                 stable_hash(&self.key(k, &all)?, &mut hashes)?;
             }
         }
-        Ok(all.into_iter().filter(|g| (hashes[*g as usize] >> 32) as usize % parts == part).collect())
+        Ok(hashes.into_iter().map(|h| ((h >> 32) as usize % parts) as u32).collect())
+    }
+
+    /// The key words of every group, [`Groups::stride`] each.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Words of a key.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
     }
 
     /// Whether key words mean the same in every table of these types: strings do not.
-    fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         self.types.iter().all(|t| t.ty != Type::Str)
     }
 

@@ -3,7 +3,7 @@ use super::*;
 use crate::program::{AggregateOp, AggregateOp::*, Type};
 use crate::testing::{Gen, TYPES};
 use crate::value::Value;
-use crate::vector::Vector;
+use crate::vector::{Values, Vector};
 
 /// Key and aggregate columns of one random chunk.
 struct Chunk {
@@ -209,6 +209,45 @@ fn absorbed_results_equal_the_rows_behind_them() {
         }
         for r in 0..7 {
             assert_eq!(absorbed.value(r, 7).unwrap(), whole.value(r, 7).unwrap(), "{op:?} of {ty:?}, group {r}");
+        }
+    }
+}
+
+/// Clustered keys: what is apart and the rest are all groups, once, and nothing apart is in another table.
+#[test]
+fn groups_that_are_apart_are_in_one_table_only() {
+    let mut g = Gen::new(77);
+    for clustered in [true, false] {
+        for with_null in [true, false] {
+            let tables: Vec<Groups> = (0..3i64)
+                .map(|t| {
+                    let base = if clustered { t * 9_000 } else { 0 };
+                    // The last keys of a cluster are the first of the next.
+                    let keys: Vec<i64> = (0..20_000).map(|_| base + g.below(9_100) as i64).collect();
+                    let valid: Vec<u8> = (0..keys.len()).map(|i| u8::from(!with_null || i % 1000 != 7)).collect();
+                    let mut table = Groups::new(&[KeyType::new(Type::I64, 0)]);
+                    let n = keys.len();
+                    table.ids(&[&Vector::with_valid(Values::I64(keys.into()), Some(valid.into()))], n, &mut vec![]).unwrap();
+                    table
+                })
+                .collect();
+            let Some(split) = apart(&tables.iter().collect::<Vec<_>>()) else {
+                assert!(!clustered);
+                continue;
+            };
+            assert!(clustered);
+            let mut seen = std::collections::HashMap::new();
+            for (t, (own, rest)) in split.iter().enumerate() {
+                let mut all: Vec<u32> = own.iter().chain(rest).copied().collect();
+                all.sort_unstable();
+                assert_eq!(all, (0..tables[t].len() as u32).collect::<Vec<_>>());
+                assert!(own.len() > rest.len());
+                for (ids, is_own) in [(own, true), (rest, false)] {
+                    let keys = tables[t].key(0, ids).unwrap();
+                    (0..ids.len()).for_each(|i| seen.entry(format!("{:?}", keys.value(i).unwrap())).or_insert(vec![]).push(is_own));
+                }
+            }
+            assert!(seen.values().all(|s| s.len() == 1 || s.iter().all(|own| !own)), "a group apart is in two tables");
         }
     }
 }

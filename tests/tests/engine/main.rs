@@ -8,6 +8,8 @@ mod corpus;
 mod decode;
 mod foreign;
 mod gpu;
+mod groups;
+mod join_order;
 mod library;
 mod matrix;
 mod overflow;

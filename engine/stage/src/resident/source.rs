@@ -6,6 +6,7 @@
 use super::ResidentTable;
 use crate::Error;
 use crate::convert::{Block, to_batch};
+use crate::scan::Pushed;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Statistics;
@@ -66,6 +67,12 @@ impl ResidentSource {
     /// Those of `morsels` that the pushed filters, as they are now, do not rule out.
     pub fn keep(&self, morsels: Vec<usize>) -> Vec<usize> {
         self.table.keep(self.predicate.as_ref(), morsels)
+    }
+
+    /// The pushed filters.
+    pub fn pushed(&self) -> Option<Pushed> {
+        let columns = self.projection.iter().copied().map(Some).collect();
+        Some(Pushed { predicate: Arc::clone(self.predicate.as_ref()?), columns })
     }
 
     /// Morsel `m` with the output columns `inputs`, in that order, without a copy.

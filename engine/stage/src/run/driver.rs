@@ -6,10 +6,10 @@ use super::chunk::{Chunks, Columns, RowSink};
 use super::gpu::{DeviceSink, DeviceWorker};
 use super::late::LateKeys;
 use super::merge::{finish_groups, finish_rows, merge_groups};
-use super::metrics::StageMetrics;
+use super::metrics::{StageMetrics, table_kind};
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink};
-use super::source::{Morsel, Source};
+use super::source::{Morsel, Runs, Source};
 use super::{Bound, Built, Carried, split};
 use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::{Block, Reader, to_batch};
@@ -26,7 +26,6 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -42,6 +41,10 @@ use tokio::sync::{Mutex, mpsc};
 
 /// Rows of a morsel cut from a block or a table in memory.
 pub(crate) const MORSEL_ROWS: usize = 64 * 1024;
+
+/// Morsels a worker takes in one go where they are at hand: fewer wake-ups, and other stages still get
+/// their turn on the pool.
+const MORSELS: usize = 8;
 
 /// What a stage leaves.
 pub enum Output {
@@ -65,8 +68,12 @@ pub fn run_stage<'a>(
     async move {
         let metrics = StageMetrics::new(stage.metric_set(), stage.placement().device);
         let started = Instant::now();
-        let run = Run { stage, ctx, epoch, cancel, out, metrics: metrics.clone() };
-        let output = run.run().await;
+        let shared = stage.shared().filter(|_| epoch.is_none() && out.is_none());
+        let run = Run { stage, ctx: Arc::clone(&ctx), epoch, cancel, out, metrics: metrics.clone() };
+        let output = match shared {
+            Some(shared) => shared.blocks(&ctx, run.blocks()).await.map(Output::Blocks),
+            None => run.run().await,
+        };
         metrics.elapsed.add_elapsed(started);
         output
     }
@@ -188,6 +195,13 @@ impl WorkerSink {
 }
 
 impl Run<'_> {
+    async fn blocks(self) -> Result<Vec<Block>> {
+        match self.run().await? {
+            Output::Blocks(blocks) => Ok(blocks),
+            Output::Table(_) => Err(Error::bug("a join table where rows are shared")),
+        }
+    }
+
     async fn run(self) -> Result<Output> {
         let settings = Settings::of(&self.ctx)?;
         let mut carried = self.epoch.as_ref().and_then(|e| e.take(self.stage.id())).unwrap_or_default();
@@ -206,7 +220,12 @@ impl Run<'_> {
             });
             return Ok(self.counted(output.await?));
         }
-        let source = Arc::new(self.source().await?);
+        let bound = match self.leaf() {
+            Some(leaf) if self.stage.placement().device == Device::Cpu && self.epoch.is_none() => Arc::new(bound.learned(leaf)),
+            _ => bound,
+        };
+        let threads = if self.stage.placement().device == Device::Reference { 1 } else { settings.pool.threads() };
+        let source = Arc::new(self.source(threads).await?);
         let reservation = MemoryConsumer::new(format!("{} {}", self.stage.id(), self.stage.sink().name())).register(self.ctx.memory_pool());
 
         let device = self.stage.placement().device;
@@ -218,7 +237,6 @@ impl Run<'_> {
             Some(late) => (Arc::new(Bound { program: Arc::clone(&late.program), ..bound.as_ref().clone() }), late.sink.clone()),
             None => (bound, self.stage.sink().clone()),
         };
-        let threads = if device == Device::Reference { 1 } else { settings.pool.threads() };
         let mut workers = vec![];
         for _ in 0..threads {
             workers.push(self.worker(&bound, &sink, device, gpu.as_ref(), reservation.new_empty())?);
@@ -240,22 +258,26 @@ impl Run<'_> {
         if !plain || !matches!(self.stage.sink(), Sink::Build { .. }) {
             return None;
         }
-        let resident = ResidentSource::of(see_through(self.stage.input()).downcast_ref::<DataSourceExec>()?)?;
+        let resident = ResidentSource::of(self.leaf()?)?;
         let columns: Vec<usize> = self.stage.sink().reads().iter().map(|r| bound.program.inputs[usize::from(*r)]).collect();
         resident.whole(&columns)
     }
 
+    /// The scan that the stage reads, if it reads one.
+    fn leaf(&self) -> Option<&DataSourceExec> {
+        see_through(self.stage.input()).downcast_ref()
+    }
+
     async fn tables(&self) -> Result<Vec<Arc<Built>>> {
-        let mut out = vec![];
-        for b in self.stage.builds() {
+        let builds = self.stage.builds().iter().map(|b| async move {
             let build = b.downcast_ref::<StageExec>().ok_or_else(|| Error::bug("a build side that is no stage"))?;
             // The build side is whole in every epoch.
             match run_stage(build, Arc::clone(&self.ctx), None, self.cancel.clone(), None).await? {
-                Output::Table(t) => out.push(t),
-                Output::Blocks(_) => return Err(Error::bug("a build side without a build sink")),
+                Output::Table(t) => Ok(t),
+                Output::Blocks(_) => Err(Error::bug("a build side without a build sink")),
             }
-        }
-        Ok(out)
+        });
+        futures::future::try_join_all(builds).await
     }
 
     /// The run on the device, for a stage placed on one; none, and counted, where it cannot begin.
@@ -296,7 +318,7 @@ impl Run<'_> {
         Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() })
     }
 
-    async fn source(&self) -> Result<Source> {
+    async fn source(&self, workers: usize) -> Result<Source> {
         let plan = see_through(self.stage.input());
         let inputs = &self.stage.program().inputs;
         if let Some(child) = plan.downcast_ref::<StageExec>() {
@@ -307,7 +329,7 @@ impl Run<'_> {
                 Block { columns: inputs.iter().map(|i| columns[*i].clone()).collect(), rows: b.rows }
             };
             let blocks = split(blocks.into_iter().map(pick).collect(), MORSEL_ROWS);
-            return Ok(Source::Blocks(Mutex::new(blocks.into())));
+            return Ok(Source::Blocks(Runs::new(blocks.into(), workers)));
         }
         if let Some(resident) = plan.downcast_ref::<DataSourceExec>().and_then(ResidentSource::of) {
             // Cut into epochs first: which morsels are ruled out may differ from one to the next.
@@ -315,13 +337,14 @@ impl Run<'_> {
             let all = mine.len();
             let kept = resident.keep(mine);
             self.metrics.morsels_pruned.add(all - kept.len());
-            return Ok(Source::Blocks(Mutex::new(kept.into_iter().map(|m| resident.morsel(inputs, m)).collect())));
+            let blocks = kept.into_iter().map(|m| resident.morsel(inputs, m)).collect();
+            return Ok(Source::Blocks(Runs::new(blocks, workers)));
         }
         if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx))
             && let Some(groups) = scan.row_groups().await?
         {
             let groups = self.slice(groups);
-            return Ok(Source::Groups { scan: Arc::new(scan), groups: Mutex::new(groups) });
+            return Ok(Source::Groups { scan: Arc::new(scan), groups: Runs::new(groups, workers) });
         }
         self.streams(plan)
     }
@@ -364,18 +387,25 @@ impl Run<'_> {
     async fn feed(&self, settings: &Settings, workers: Vec<Worker>, source: &Arc<Source>) -> Result<Vec<Worker>> {
         let inputs: Arc<Vec<usize>> = Arc::new(self.stage.program().inputs.clone());
         let mut tasks = vec![];
-        for mut worker in workers {
+        for (w, mut worker) in workers.into_iter().enumerate() {
             let (source, pool, inputs) = (Arc::clone(source), settings.pool.clone(), Arc::clone(&inputs));
             let (metrics, cancel, out) = (self.metrics.clone(), self.cancel.clone(), self.out.clone());
             let stage = self.stage.clone();
             tasks.push(SpawnedTask::spawn(async move {
-                while let Some(morsel) = source.next(&metrics.fetch).await? {
+                while let Some(morsel) = source.next(w, &metrics.fetch).await? {
                     cancel.check()?;
                     let (inputs, time) = (Arc::clone(&inputs), metrics.compute.clone());
+                    let (source, token) = (Arc::clone(&source), cancel.clone());
+                    // Rows that stream away are handed on after every morsel.
+                    let most = if out.is_some() { 1 } else { MORSELS };
                     worker = pool
                         .run(move || {
                             let _timer = time.timer();
                             worker.morsel(morsel, &inputs)?;
+                            for morsel in (1..most).map_while(|_| source.ready(w)) {
+                                token.check()?;
+                                worker.morsel(morsel, &inputs)?;
+                            }
                             Ok(worker)
                         })
                         .await?;
@@ -506,11 +536,6 @@ impl Run<'_> {
         }
         output
     }
-}
-
-/// Counts the rows of a table under its kind, for EXPLAIN ANALYZE and profiles.
-fn table_kind(set: &ExecutionPlanMetricsSet, kind: &'static str, rows: usize) {
-    MetricBuilder::new(set).with_new_label("kind", kind).counter("table_rows", 0).add(rows);
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> DataFusionError {

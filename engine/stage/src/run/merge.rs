@@ -1,5 +1,6 @@
 //! The workers' parts of a sink as one: rows joined, sorted or built into a table, groups merged.
 
+use super::flush::PARTS;
 use super::late::LateKeys;
 use super::sink::{GroupSink, build, join_blocks, sort};
 use crate::convert::Block;
@@ -37,8 +38,20 @@ pub(super) async fn finish_groups(
     late: Option<Arc<LateKeys>>,
 ) -> Result<Vec<Block>> {
     let total: usize = groups.iter().map(GroupSink::len).sum();
+    let flushed = groups.iter().any(|g| !g.flushed().is_empty());
     // Groups by row that may be equal by value must all meet.
-    let split = total > PARALLEL_GROUPS && late.as_ref().is_none_or(|l| l.is_exact());
+    let exact = late.as_ref().is_none_or(|l| l.is_exact());
+    if flushed && exact {
+        return finish_parts(groups, pool, program, sink, checked, time, late).await;
+    }
+    let split = total > PARALLEL_GROUPS && exact;
+    let groups = match split && late.is_none() {
+        true => match finish_apart(groups, pool, program, sink, checked, time).await? {
+            Apart::Done(blocks) => return Ok(blocks),
+            Apart::Mixed(groups) => groups,
+        },
+        false => groups,
+    };
     let parts = if split { pool.threads() } else { 1 };
     let groups = Arc::new(groups);
     let tasks = (0..parts).map(|part| {
@@ -53,6 +66,82 @@ pub(super) async fn finish_groups(
         })
     });
     futures::future::try_join_all(tasks).await
+}
+
+/// The groups of workers whose tables were emptied while they ran, part by part.
+async fn finish_parts(
+    groups: Vec<GroupSink>,
+    pool: &crate::Pool,
+    program: &Arc<crate::Program>,
+    sink: &Sink,
+    checked: bool,
+    time: &Time,
+    late: Option<Arc<LateKeys>>,
+) -> Result<Vec<Block>> {
+    let emptied = groups.into_iter().map(|mut g| {
+        let time = time.clone();
+        pool.run(move || {
+            let _timer = time.timer();
+            g.flush()?;
+            Ok(g)
+        })
+    });
+    let groups = Arc::new(futures::future::try_join_all(emptied).await?);
+    let tasks = (0..PARTS).map(|part| {
+        let (groups, program, sink, time, late) = (Arc::clone(&groups), Arc::clone(program), sink.clone(), time.clone(), late.clone());
+        pool.run(move || {
+            let _timer = time.timer();
+            let Sink::Group { keys, aggregates } = &sink else { return Err(Error::bug("group sink expected")) };
+            let mut all = GroupSink::new(&program, keys, aggregates)?;
+            groups.iter().flat_map(GroupSink::flushed).try_for_each(|f| f.add_to(&mut all, part))?;
+            match late {
+                Some(late) => late.finish(&mut all, checked),
+                None => all.finish(checked),
+            }
+        })
+    });
+    futures::future::try_join_all(tasks).await
+}
+
+enum Apart {
+    Done(Vec<Block>),
+    Mixed(Vec<GroupSink>),
+}
+
+/// The groups of all workers where few are known to more than one: only those are merged.
+async fn finish_apart(
+    groups: Vec<GroupSink>,
+    pool: &crate::Pool,
+    program: &Arc<crate::Program>,
+    sink: &Sink,
+    checked: bool,
+    time: &Time,
+) -> Result<Apart> {
+    let Sink::Group { keys, aggregates } = sink.clone() else { return Err(Error::bug("group sink expected")) };
+    let (program, first) = (Arc::clone(program), time.clone());
+    let found = pool.run(move || {
+        let _timer = first.timer();
+        let Some(split) = GroupSink::apart(&groups) else { return Ok(Err(groups)) };
+        let mut common = GroupSink::new(&program, &keys, &aggregates)?;
+        for (g, (_, rest)) in groups.iter().zip(&split) {
+            common.merge_some(g, rest)?;
+        }
+        let all: Vec<u32> = (0..common.len() as u32).collect();
+        let own = groups.into_iter().zip(split.into_iter().map(|s| s.0));
+        Ok(Ok(own.chain([(common, all)]).collect::<Vec<_>>()))
+    });
+    let parts = match found.await? {
+        Ok(parts) => parts,
+        Err(groups) => return Ok(Apart::Mixed(groups)),
+    };
+    let tasks = parts.into_iter().map(|(mut g, ids)| {
+        let time = time.clone();
+        pool.run(move || {
+            let _timer = time.timer();
+            g.finish_some(&ids, checked)
+        })
+    });
+    Ok(Apart::Done(futures::future::try_join_all(tasks).await?))
 }
 
 /// The groups of all workers, to be carried on.
@@ -76,6 +165,10 @@ fn merged(groups: &[GroupSink], program: &crate::Program, sink: &Sink, part: usi
     let mut all = GroupSink::new(program, keys, aggregates)?;
     for g in groups {
         all.merge(g, part, parts)?;
+        // Only where all parts meet: else they are merged one by one.
+        for f in g.flushed() {
+            (0..PARTS).try_for_each(|p| f.add_to(&mut all, p))?;
+        }
     }
     Ok(all)
 }

@@ -87,3 +87,8 @@ impl StageMetrics {
         }
     }
 }
+
+/// Counts the rows of a table under its kind, for EXPLAIN ANALYZE and profiles.
+pub(super) fn table_kind(set: &ExecutionPlanMetricsSet, kind: &'static str, rows: usize) {
+    MetricBuilder::new(set).with_new_label("kind", kind).counter("table_rows", 0).add(rows);
+}

@@ -2,8 +2,10 @@
 
 pub mod chunk;
 mod driver;
+mod flush;
 pub mod gpu;
 mod late;
+mod learned;
 mod merge;
 mod metrics;
 mod probe;
@@ -13,6 +15,7 @@ mod source;
 
 pub(crate) use driver::{MORSEL_ROWS, see_through};
 pub use driver::{Output, run_stage};
+pub use learned::InTable;
 pub use metrics::{GpuMetrics, StageMetrics};
 
 use crate::convert::Block;

@@ -2,6 +2,7 @@
 
 use super::Built;
 use super::chunk::{Registers, RowSink};
+use super::flush::{self, Flushed};
 use crate::convert::{Block, to_array};
 use crate::program::{AggregateCall, AggregateFunction, Program, Sink, SortKey};
 use crate::{Error, Result};
@@ -10,8 +11,8 @@ use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
 use millstream_kernels::gather::Growing;
 use millstream_kernels::gpu::GroupPartials;
-use millstream_kernels::group::{Groups, KeyType, State};
-use millstream_kernels::program::Reg;
+use millstream_kernels::group::{self, Groups, KeyType, State};
+use millstream_kernels::program::{AggregateOp, Reg};
 use millstream_kernels::{Values, Vector, gather};
 use std::sync::Arc;
 
@@ -26,6 +27,11 @@ pub struct GroupSink {
     scales: Vec<i8>,
     /// No keys: one group, there even without rows.
     global: bool,
+    /// What each state is of, to begin anew.
+    fresh: Vec<(AggregateOp, KeyType)>,
+    /// Rows since the table was last emptied.
+    rows: usize,
+    flushed: Vec<Flushed>,
 }
 
 impl GroupSink {
@@ -35,23 +41,72 @@ impl GroupSink {
     /// `Unsupported` for an aggregate without kernel.
     pub fn new(program: &Program, keys: &[Reg], calls: &[AggregateCall]) -> Result<Self> {
         let types: Vec<KeyType> = keys.iter().map(|k| program.key_type(*k)).collect();
-        let mut states = vec![];
         let scales = calls.iter().map(|c| argument_scale(program, c)).collect();
+        let mut fresh = vec![];
         for c in calls {
             let arg = c.arg.map_or(KeyType::new(millstream_kernels::program::Type::I64, 0), |a| program.key_type(a));
-            for op in c.function.states() {
-                states.push(State::new(*op, arg)?);
-            }
+            fresh.extend(c.function.states().iter().map(|op| (*op, arg)));
         }
         Ok(Self {
             keys: keys.to_vec(),
             calls: calls.to_vec(),
             groups: Groups::new(&types),
-            states,
+            states: states(&fresh)?,
             ids: vec![],
             scales,
             global: keys.is_empty(),
+            fresh,
+            rows: 0,
+            flushed: vec![],
         })
+    }
+
+    /// Empties the table: its groups are divided by part, to be merged at the end.
+    ///
+    /// # Errors
+    /// What the kernels raise.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if !self.groups.is_empty() {
+            self.flushed.push(Flushed::of(self)?);
+            self.groups = Groups::new(self.groups.types());
+            self.states = states(&self.fresh)?;
+        }
+        self.rows = 0;
+        Ok(())
+    }
+
+    /// Whether the table is larger than the cache and its groups seldom come again. Strings are found by a
+    /// hash table before the table of groups.
+    fn is_full(&self) -> bool {
+        self.groups.len() >= flush::FULL
+            && self.rows < self.groups.len() * flush::ROWS_A_GROUP
+            && (self.groups.kind() == "hash" || !self.groups.is_plain())
+    }
+
+    /// The groups that have left the table.
+    pub(super) fn flushed(&self) -> &[Flushed] {
+        &self.flushed
+    }
+
+    /// The table.
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// What is computed of each group.
+    pub(super) fn states(&self) -> &[State] {
+        &self.states
+    }
+
+    /// The groups of `n` keys, made where they are new; the states; how many groups there are by now.
+    ///
+    /// # Errors
+    /// As [`Groups::ids`].
+    pub(super) fn adopted(&mut self, keys: &[Vector], n: usize) -> Result<(&[u32], &mut [State], usize)> {
+        self.ids.clear();
+        self.groups.ids(&keys.iter().collect::<Vec<_>>(), n, &mut self.ids)?;
+        let groups = self.len();
+        Ok((&self.ids, &mut self.states, groups))
     }
 
     /// Number of groups.
@@ -61,12 +116,17 @@ impl GroupSink {
 
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
-        self.groups.size() + self.states.iter().map(State::size).sum::<usize>()
+        let flushed: usize = self.flushed.iter().map(Flushed::size).sum();
+        self.groups.size() + self.states.iter().map(State::size).sum::<usize>() + flushed
     }
 
     /// The kind of table, for EXPLAIN ANALYZE.
     pub fn kind(&self) -> &'static str {
-        if self.global { "one" } else { self.groups.kind() }
+        match self {
+            _ if self.global => "one",
+            _ if !self.flushed.is_empty() => "radix",
+            _ => self.groups.kind(),
+        }
     }
 
     /// Adds the groups of part `part` of `parts` of another worker's.
@@ -74,21 +134,30 @@ impl GroupSink {
     /// # Errors
     /// What the kernels raise.
     pub fn merge(&mut self, other: &GroupSink, part: usize, parts: usize) -> Result<()> {
-        let (from, to) = if self.global {
-            if part > 0 {
-                return Ok(());
-            }
-            (vec![0], vec![0])
-        } else {
-            let from = other.groups.part(part, parts)?;
-            let to = self.groups.merge(&other.groups, &from)?;
-            (from, to)
+        let from = match (self.global, part) {
+            (true, 0) => vec![0],
+            (true, _) => return Ok(()),
+            _ => other.groups.part(part, parts)?,
         };
+        self.merge_some(other, &from)
+    }
+
+    /// Adds these groups of another worker's.
+    ///
+    /// # Errors
+    /// What the kernels raise.
+    pub(super) fn merge_some(&mut self, other: &GroupSink, from: &[u32]) -> Result<()> {
+        let to = if self.global { vec![0; from.len()] } else { self.groups.merge(&other.groups, from)? };
         let groups = self.len();
         for (s, o) in self.states.iter_mut().zip(&other.states) {
-            s.merge(o, &from, &to, groups)?;
+            s.merge(o, from, &to, groups)?;
         }
         Ok(())
+    }
+
+    /// For each worker's groups those that no other worker has, and the rest; none where they are mixed.
+    pub(super) fn apart(all: &[GroupSink]) -> Option<Vec<(Vec<u32>, Vec<u32>)>> {
+        group::apart(&all.iter().map(|g| &g.groups).collect::<Vec<_>>())
     }
 
     /// Adds groups that a device computed: group `groups[i]` of `partials` has row `i` of `keys` as its key.
@@ -118,8 +187,15 @@ impl GroupSink {
     /// # Errors
     /// As [`Groups::key`].
     pub(super) fn keys(&self) -> Result<Vec<Vector>> {
-        let ids: Vec<u32> = (0..self.len() as u32).collect();
-        (0..self.keys.len()).map(|k| Ok(self.groups.key(k, &ids)?)).collect()
+        self.keys_of(&(0..self.len() as u32).collect::<Vec<_>>())
+    }
+
+    /// The key columns of these groups.
+    ///
+    /// # Errors
+    /// As [`Groups::key`].
+    pub(super) fn keys_of(&self, ids: &[u32]) -> Result<Vec<Vector>> {
+        (0..self.keys.len()).map(|k| Ok(self.groups.key(k, ids)?)).collect()
     }
 
     /// Adds all groups of `other`, which has the same aggregates, under these keys.
@@ -142,20 +218,27 @@ impl GroupSink {
     /// # Errors
     /// `Invalid` when a result does not fit its type.
     pub fn finish(&mut self, checked: bool) -> Result<Block> {
+        self.finish_some(&(0..self.len() as u32).collect::<Vec<_>>(), checked)
+    }
+
+    /// As [`GroupSink::finish`], of these groups only.
+    ///
+    /// # Errors
+    /// As [`GroupSink::finish`].
+    pub(super) fn finish_some(&mut self, ids: &[u32], checked: bool) -> Result<Block> {
         let n = self.len();
-        let ids: Vec<u32> = (0..n as u32).collect();
-        let mut columns = self.keys()?;
+        let mut columns = self.keys_of(ids)?;
         let mut at = 0;
         for (c, scale) in self.calls.iter().zip(self.scales.iter().copied()) {
             let states = &mut self.states[at..at + c.function.states().len()];
             at += states.len();
-            let first = states[0].finish(&ids, n, checked)?;
+            let first = states[0].finish(ids, n, checked)?;
             columns.push(match c.function {
-                AggregateFunction::Avg => average(&first, &states[1].finish(&ids, n, checked)?, &c.returns, scale)?,
+                AggregateFunction::Avg => average(&first, &states[1].finish(ids, n, checked)?, &c.returns, scale)?,
                 _ => first,
             });
         }
-        Ok(Block { columns, rows: n })
+        Ok(Block { columns, rows: ids.len() })
     }
 }
 
@@ -221,8 +304,13 @@ impl RowSink for GroupSink {
             }
             at += c.function.states().len();
         }
-        Ok(())
+        self.rows += regs.rows;
+        if self.is_full() { self.flush() } else { Ok(()) }
     }
+}
+
+fn states(of: &[(AggregateOp, KeyType)]) -> Result<Vec<State>> {
+    Ok(of.iter().map(|(op, arg)| State::new(*op, *arg)).collect::<std::result::Result<_, _>>()?)
 }
 
 /// Rows as they come: collect, build and sort start from it.

@@ -15,9 +15,31 @@ use tokio::sync::{Mutex, mpsc};
 
 /// What workers take their input from.
 pub(super) enum Source {
-    Groups { scan: Arc<ParquetScan>, groups: Mutex<VecDeque<RowGroup>> },
-    Blocks(Mutex<VecDeque<Block>>),
+    Groups { scan: Arc<ParquetScan>, groups: Runs<RowGroup> },
+    Blocks(Runs<Block>),
     Streams { batches: Mutex<mpsc::Receiver<datafusion::error::Result<RecordBatch>>>, _tasks: Vec<SpawnedTask<()>> },
+}
+
+/// Pieces of input in as many runs as there are workers: neighbours meet in one worker, whose groups then
+/// have few keys in common with another's where the input is clustered.
+pub(super) struct Runs<T>(Vec<std::sync::Mutex<VecDeque<T>>>);
+
+impl<T> Runs<T> {
+    /// `all`, in order, for `workers` workers.
+    pub(super) fn new(all: VecDeque<T>, workers: usize) -> Self {
+        let share = all.len().div_ceil(workers.max(1)).max(1);
+        let mut all = all.into_iter();
+        Self((0..workers.max(1)).map(|_| std::sync::Mutex::new(all.by_ref().take(share).collect())).collect())
+    }
+
+    /// The next of worker `w`: of its own run, then the last one of another's.
+    fn take(&self, w: usize) -> Option<T> {
+        let n = self.0.len();
+        (0..n).find_map(|i| {
+            let mut run = self.0[(w + i) % n].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if i == 0 { run.pop_front() } else { run.pop_back() }
+        })
+    }
 }
 
 /// What one worker takes at a time.
@@ -28,21 +50,29 @@ pub(super) enum Morsel {
 }
 
 impl Source {
-    /// The next morsel, none when the source is dry.
-    pub(super) async fn next(&self, fetch: &Time) -> Result<Option<Morsel>> {
+    /// The next morsel of worker `w`, none when the source is dry.
+    pub(super) async fn next(&self, w: usize, fetch: &Time) -> Result<Option<Morsel>> {
         match self {
             Source::Groups { scan, groups } => {
-                let Some(group) = groups.lock().await.pop_front() else { return Ok(None) };
+                let Some(group) = groups.take(w) else { return Ok(None) };
                 let started = Instant::now();
                 let fetched = scan.fetch(group).await?;
                 fetch.add_elapsed(started);
                 Ok(Some(Morsel::Fetched(fetched)))
             }
-            Source::Blocks(blocks) => Ok(blocks.lock().await.pop_front().map(Morsel::Block)),
+            Source::Blocks(blocks) => Ok(blocks.take(w).map(Morsel::Block)),
             Source::Streams { batches, .. } => match batches.lock().await.recv().await {
                 Some(batch) => Ok(Some(Morsel::Batch(batch?))),
                 None => Ok(None),
             },
+        }
+    }
+
+    /// Another morsel of worker `w`, if there is one to be had without waiting.
+    pub(super) fn ready(&self, w: usize) -> Option<Morsel> {
+        match self {
+            Source::Blocks(blocks) => blocks.take(w).map(Morsel::Block),
+            Source::Groups { .. } | Source::Streams { .. } => None,
         }
     }
 }

@@ -1,0 +1,72 @@
+//! One run of a stage that stands in a plan more than once: its rows are computed by whoever asks first.
+
+use crate::Result;
+use crate::convert::Block;
+use datafusion::execution::TaskContext;
+use millstream_kernels::Vector;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::OnceCell;
+
+/// What the nodes of equal stages have in common.
+pub struct Shared {
+    readers: usize,
+    current: Mutex<Option<Current>>,
+}
+
+/// The rows of one query's run.
+struct Current {
+    ctx: Weak<TaskContext>,
+    blocks: Arc<OnceCell<Vec<Block>>>,
+    /// Readers that have not had the rows yet: the last one leaves nothing behind.
+    left: usize,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({} readers)", self.readers)
+    }
+}
+
+impl Shared {
+    /// For so many nodes.
+    pub fn new(readers: usize) -> Self {
+        Self { readers, current: Mutex::default() }
+    }
+
+    /// The rows of the query that `ctx` is of: those of another node's run, or of `run`. When the node that
+    /// runs is cancelled, another one that waits runs in its place.
+    ///
+    /// # Errors
+    /// What `run` raises.
+    pub async fn blocks(&self, ctx: &Arc<TaskContext>, run: impl Future<Output = Result<Vec<Block>>>) -> Result<Vec<Block>> {
+        let cell = self.enter(ctx);
+        let shared = |b: Block| Block { columns: b.columns.into_iter().map(Vector::shared).collect(), rows: b.rows };
+        let blocks = cell.get_or_try_init(|| async { Ok::<_, crate::Error>(run.await?.into_iter().map(shared).collect()) }).await?.clone();
+        self.leave(&cell);
+        Ok(blocks)
+    }
+
+    fn enter(&self, ctx: &Arc<TaskContext>) -> Arc<OnceCell<Vec<Block>>> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match current.as_ref() {
+            Some(c) if std::ptr::eq(c.ctx.as_ptr(), Arc::as_ptr(ctx)) => Arc::clone(&c.blocks),
+            _ => {
+                let blocks = Arc::default();
+                *current = Some(Current { ctx: Arc::downgrade(ctx), blocks: Arc::clone(&blocks), left: self.readers });
+                blocks
+            }
+        }
+    }
+
+    fn leave(&self, cell: &Arc<OnceCell<Vec<Block>>>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(c) = current.as_mut().filter(|c| Arc::ptr_eq(&c.blocks, cell)) {
+            c.left = c.left.saturating_sub(1);
+            if c.left == 0 {
+                *current = None;
+            }
+        }
+    }
+}
