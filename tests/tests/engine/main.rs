@@ -8,6 +8,7 @@ mod corpus;
 mod decode;
 mod foreign;
 mod gpu;
+mod h2o;
 mod library;
 mod matrix;
 mod overflow;
