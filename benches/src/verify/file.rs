@@ -15,7 +15,7 @@ use crate::answer::{Answer, Expected};
 use crate::error::{Error, Result};
 use crate::suite::Query;
 
-/// The most rows that are compared one by one, which takes about 300 bytes each; more are compared as digests.
+/// The most rows that are compared one by one, which takes about 1 kB each; more are compared as digests.
 const ROWS_MAX: u64 = 1_000_000;
 
 /// A stored result.
