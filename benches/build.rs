@@ -1,4 +1,5 @@
-//! Embeds every suite: `suites/<name>/suite.json` with its SQL, and the answers under `answers/<name>/sf<scale>/`.
+//! Embeds every suite: `suites/<name>/suite.json` with its SQL, and the answers under `answers/<name>/sf<scale>/`:
+//! `<id>.parquet` with all rows, or `<id>.json` with a digest of them.
 //!
 //! A new suite is a new folder, a new scale of answers is a new folder: nothing else lists them.
 
@@ -13,6 +14,8 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SuiteFile {
+    /// The scale where none is asked for.
+    scale: f64,
     /// The tables that the queries read, each one `<table>.parquet`.
     tables: Vec<String>,
     /// In the order in which they run; the text is `<id>.sql`.
@@ -25,6 +28,9 @@ struct QueryFile {
     id: String,
     order_by: Vec<SortKeyFile>,
     limit: Option<usize>,
+    /// Columns of the result, from 0.
+    #[serde(default)]
+    statistics: Vec<usize>,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +64,7 @@ fn suite(code: &mut String, root: &Path, folder: &Path) -> Result<(), Box<dyn Er
     let definition = folder.join("suite.json");
     let text = fs::read_to_string(&definition).map_err(|e| format!("cannot read {}: {e}", definition.display()))?;
     let suite: SuiteFile = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", definition.display()))?;
-    writeln!(code, "Suite {{ name: {name:?}, tables: &{:?}, queries: &[", suite.tables)?;
+    writeln!(code, "Suite {{ name: {name:?}, scale: {:?}, tables: &{:?}, queries: &[", suite.scale, suite.tables)?;
     for query in &suite.queries {
         let sql = folder.join(format!("{}.sql", query.id));
         let keys: Vec<String> = query
@@ -70,10 +76,11 @@ fn suite(code: &mut String, root: &Path, folder: &Path) -> Result<(), Box<dyn Er
             .collect();
         writeln!(
             code,
-            "Query {{ id: {:?}, sql: include_str!({sql:?}), order_by: &[{}], limit: {:?} }},",
+            "Query {{ id: {:?}, sql: include_str!({sql:?}), order_by: &[{}], limit: {:?}, statistics: &{:?} }},",
             query.id,
             keys.join(", "),
-            query.limit
+            query.limit,
+            query.statistics
         )?;
     }
     code.push_str("], answers: &[\n");
@@ -96,9 +103,13 @@ fn answers_of_scale(code: &mut String, suite: &SuiteFile, folder: &Path) -> Resu
         .ok_or_else(|| format!("{} is not named sf<scale>", folder.display()))?;
     writeln!(code, "(f64::from_bits({}), &[", scale.to_bits())?;
     for query in &suite.queries {
-        let file = folder.join(format!("{}.parquet", query.id));
-        if file.is_file() {
-            writeln!(code, "({:?}, include_bytes!({file:?}) as &[u8]),", query.id)?;
+        let file = |kind: &str| folder.join(format!("{}.{kind}", query.id));
+        let (rows, digest) = (file("parquet"), file("json"));
+        match (rows.is_file(), digest.is_file()) {
+            (true, true) => return Err(format!("{} and {} are both there: keep one", rows.display(), digest.display()).into()),
+            (true, false) => writeln!(code, "({:?}, Stored::Rows(include_bytes!({rows:?}))),", query.id)?,
+            (false, true) => writeln!(code, "({:?}, Stored::Digest(include_str!({digest:?}))),", query.id)?,
+            (false, false) => {}
         }
     }
     code.push_str("]),\n");

@@ -32,10 +32,10 @@ def choose_variant(candidates, queries, say):
     return chosen
 
 
-def warm_up(engines, queries, results):
+def warm_up(engines, queries, results, check):
     """Runs every query on every engine and then once more to store its rows under `results`.
 
-    Returns two dictionaries, label -> query -> error: of running it, and of storing its rows.
+    `check(query)` is called when all engines have stored theirs. Returns two dictionaries, label -> query -> error: of running it, and of storing its rows.
     """
     errors = {engine.label: {} for engine in engines}
     unstored = {engine.label: {} for engine in engines}
@@ -46,6 +46,8 @@ def warm_up(engines, queries, results):
             if errors[engine.label][query] is None:
                 reply = engine.ask(query, result_file(results, engine.label, query))
                 unstored[engine.label][query] = reply["error"]
+        _progress("check", query)
+        check(query)
     for engine in (engine for engine in engines if engine.died):
         # Its new process is cold again.
         for query in queries:

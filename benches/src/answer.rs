@@ -1,25 +1,32 @@
 //! Right answers: those embedded for small scales, and those of an engine at hand for the others.
 
-use std::fs;
-use std::path::Path;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::error::{Error, Result};
-use crate::suite::{Query, Suite};
+use crate::suite::{Query, Stored, Suite};
+use crate::verify::Digest;
+
+/// What a query should return.
+#[derive(Debug, Clone)]
+pub enum Expected {
+    /// These rows.
+    Rows(Answer),
+    /// Rows with this digest: there are many of them.
+    Digest(Digest),
+}
 
 /// The rows that a query should return.
 #[derive(Debug, Clone)]
-pub struct Expected {
+pub struct Answer {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     all_ties: bool,
 }
 
-impl Expected {
+impl Answer {
     /// The result that another engine gave, in its order. Where the query has a LIMIT, rows that tie with the
     /// last one are compared by their sort keys only, because the engine may have left out others that tie.
     pub fn of_engine(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
@@ -51,31 +58,23 @@ impl Expected {
 /// # Errors
 /// `Corrupt` when the embedded file cannot be read.
 pub fn answer(suite: &Suite, scale: f64, query: &Query) -> Result<Option<Expected>> {
-    let file = suite
+    let stored = suite
         .answers
         .iter()
         .filter(|(of_scale, _)| *of_scale == scale)
         .flat_map(|(_, files)| files.iter())
-        .find_map(|(id, file)| (*id == query.id).then_some(*file));
-    let Some(file) = file else { return Ok(None) };
-    let (schema, batches) = read(Bytes::from_static(file))
-        .map_err(|e| Error::Corrupt(format!("the answer of {} {} at scale {scale} cannot be read: {e}", suite.name, query.id)))?;
-    Ok(Some(Expected::with_all_ties(schema, batches)))
+        .find_map(|(id, stored)| (*id == query.id).then_some(stored));
+    let read = match stored {
+        None => return Ok(None),
+        Some(Stored::Rows(file)) => read(file).map(Expected::Rows),
+        Some(Stored::Digest(text)) => Digest::from_json(text).map(Expected::Digest).map_err(Into::into),
+    };
+    read.map(Some).map_err(|e| Error::Corrupt(format!("the answer of {} {} at scale {scale} cannot be read: {e}", suite.name, query.id)))
 }
 
-/// The result that an engine stored as a Parquet file.
-///
-/// # Errors
-/// `Invalid` when the file is missing or is not Parquet.
-pub fn read_result(path: &Path) -> Result<Expected> {
-    let file = fs::read(path).map_err(|e| Error::Invalid(format!("cannot read {}: {e}", path.display())))?;
-    let (schema, batches) = read(Bytes::from(file)).map_err(|e| Error::Invalid(format!("cannot read {}: {e}", path.display())))?;
-    Ok(Expected::of_engine(schema, batches))
-}
-
-fn read(file: Bytes) -> std::result::Result<(SchemaRef, Vec<RecordBatch>), Box<dyn std::error::Error>> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
+fn read(file: &'static [u8]) -> std::result::Result<Answer, Box<dyn std::error::Error>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from_static(file))?;
     let schema = reader.schema().clone();
     let batches = reader.build()?.collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok((schema, batches))
+    Ok(Answer::with_all_ties(schema, batches))
 }

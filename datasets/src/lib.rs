@@ -15,12 +15,15 @@
 //! # Ok::<(), millstream_datasets::Error>(())
 //! ```
 
+mod dataset;
 mod error;
+pub mod h2o;
 mod marker;
 mod sink;
 pub mod tpch;
 mod write;
 
+pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use sink::Format;
 pub use write::Progress;

@@ -26,6 +26,8 @@ const HEADER: &str = "millstream-dataset 1";
 pub(crate) struct Marker {
     pub(crate) suite: &'static str,
     pub(crate) scale: f64,
+    /// None where the rows depend on none.
+    pub(crate) seed: Option<u64>,
     pub(crate) format: Format,
     /// Name and version of the generator: another one may give other rows.
     pub(crate) generator: &'static str,
@@ -72,8 +74,9 @@ impl Marker {
     }
 
     fn text(&self, files: &[(String, u64)]) -> String {
-        let Marker { suite, scale, format, generator } = self;
-        let mut text = format!("{HEADER}\nsuite {suite}\nscale {scale}\nformat {format}\ngenerator {generator}\n");
+        let Marker { suite, scale, seed, format, generator } = self;
+        let seed = seed.map_or(String::new(), |seed| format!("seed {seed}\n"));
+        let mut text = format!("{HEADER}\nsuite {suite}\nscale {scale}\n{seed}format {format}\ngenerator {generator}\n");
         for (name, bytes) in files {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "file {name} {bytes}");

@@ -9,9 +9,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::marker::Marker;
 use crate::write::{Table, write};
-use crate::{Error, Format, tpch};
+use crate::{Dataset, Error, Format, h2o, tpch};
 
-const MARKER: Marker = Marker { suite: "test", scale: 1.0, format: Format::Parquet, generator: "test-1" };
+const MARKER: Marker = Marker { suite: "test", scale: 1.0, seed: None, format: Format::Parquet, generator: "test-1" };
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, false)]))
@@ -73,6 +73,7 @@ fn a_marker_holds_only_for_its_own_scale_generator_and_lengths() {
     write(dir.path(), &MARKER, vec![table("a", numbers(2))], &mut |_| {}).unwrap();
     assert!(MARKER.holds(dir.path(), &files));
     assert!(!Marker { scale: 2.0, ..MARKER }.holds(dir.path(), &files));
+    assert!(!Marker { seed: Some(1), ..MARKER }.holds(dir.path(), &files));
     assert!(!Marker { generator: "test-2", ..MARKER }.holds(dir.path(), &files));
     assert!(!Marker { format: Format::Csv, ..MARKER }.holds(dir.path(), &files));
     assert!(!MARKER.holds(dir.path(), &["a.parquet".into(), "b.parquet".into()]));
@@ -122,4 +123,22 @@ fn formats_are_read_by_name() {
         assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
     }
     assert!(matches!("orc".parse::<Format>(), Err(Error::Invalid(message)) if message.contains("orc")));
+}
+
+#[test]
+fn data_sets_are_found_by_name_and_know_their_files() {
+    assert!(
+        matches!("tpcx".parse::<Dataset>(), Err(Error::Invalid(message)) if message.contains("tpcx") && message.contains("h2o and tpch"))
+    );
+    let dir = tempfile::tempdir().unwrap();
+    for dataset in Dataset::ALL {
+        assert_eq!(dataset.to_string().parse::<Dataset>().unwrap(), dataset);
+        let out = dir.path().join(dataset.name());
+        dataset.write_parquet(&out, 0.001, None, &mut |_| {}).unwrap();
+        assert!(dataset.is_complete(&out, 0.001) && !dataset.is_complete(&out, 0.002));
+    }
+    assert!(matches!(Dataset::Tpch.write_parquet(dir.path(), 0.001, Some(1), &mut |_| {}), Err(Error::Invalid(_))));
+    let other = dir.path().join("other");
+    Dataset::H2o.write_parquet(&other, 0.001, Some(1), &mut |_| {}).unwrap();
+    assert!(h2o::is_complete(&other, 0.001, 1) && !Dataset::H2o.is_complete(&other, 0.001));
 }

@@ -1,4 +1,5 @@
 //! `millstream-verify SUITE QUERY RESULT.parquet (--scale X | --expected ANSWER.parquet)`: is a stored result right?
+//! With `--digest` instead: its digest, for `answers/make`.
 //!
 //! Prints `right` or the first difference, one line. Exit codes: 0 right, 1 wrong, 2 bad usage or a file
 //! that cannot be read, 3 no answer is embedded for that scale. `benches/compare/run` checks every engine with it.
@@ -6,13 +7,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use millstream_benches::{Mismatch, answer, read_result, suite, verify};
+use millstream_benches::{Mismatch, answer, digest_of_file, read_result, suite, verify_file};
+
+const USAGE: &str = "usage: millstream-verify SUITE QUERY RESULT.parquet (--scale X | --expected ANSWER.parquet | --digest)";
 
 /// What the check came to.
 enum Verdict {
     Right,
     Wrong(Mismatch),
     Unknown(String),
+    Digest(String),
 }
 
 #[expect(clippy::disallowed_methods, reason = "a shell reads its arguments")]
@@ -28,6 +32,10 @@ fn main() -> ExitCode {
             println!("{mismatch}");
             ExitCode::FAILURE
         }
+        Ok(Verdict::Digest(json)) => {
+            print!("{json}");
+            ExitCode::SUCCESS
+        }
         Ok(Verdict::Unknown(why)) => {
             println!("{why}");
             ExitCode::from(3)
@@ -40,15 +48,15 @@ fn main() -> ExitCode {
 }
 
 fn check(arguments: &[&str]) -> Result<Verdict, Box<dyn std::error::Error>> {
-    let [suite_name, query, result, option, value] = arguments else {
-        return Err("usage: millstream-verify SUITE QUERY RESULT.parquet (--scale X | --expected ANSWER.parquet)".into());
-    };
+    let [suite_name, query, result, choice @ ..] = arguments else { return Err(USAGE.into()) };
     let suite = suite(suite_name).ok_or_else(|| format!("there is no suite `{suite_name}`"))?;
     let query = suite.query(query).ok_or_else(|| format!("{suite_name} has no query `{query}`"))?;
-    let expected = match *option {
-        "--expected" => read_result(Path::new(value))?,
-        "--scale" => {
-            let scale = value.parse().map_err(|_| format!("`{value}` is not a scale"))?;
+    let result = Path::new(result);
+    let expected = match *choice {
+        ["--digest"] => return Ok(Verdict::Digest(digest_of_file(query, result)?.to_json()?)),
+        ["--expected", file] => read_result(query, Path::new(file))?,
+        ["--scale", scale] => {
+            let scale = scale.parse().map_err(|_| format!("`{scale}` is not a scale"))?;
             match answer(suite, scale, query)? {
                 Some(expected) => expected,
                 None => {
@@ -56,11 +64,9 @@ fn check(arguments: &[&str]) -> Result<Verdict, Box<dyn std::error::Error>> {
                 }
             }
         }
-        other => return Err(format!("unknown option `{other}`").into()),
+        _ => return Err(USAGE.into()),
     };
-    // Not the answer, but read the same way.
-    let result = read_result(Path::new(result))?;
-    Ok(match verify(query, &expected, result.batches()) {
+    Ok(match verify_file(query, &expected, result)? {
         Ok(()) => Verdict::Right,
         Err(mismatch) => Verdict::Wrong(mismatch),
     })

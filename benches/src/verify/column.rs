@@ -10,7 +10,10 @@ use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float64Type, Int64T
 use arrow::error::ArrowError;
 
 /// Two floats are equal when they differ by no more than this, relative to the larger.
-const FLOAT_TOLERANCE: f64 = 1e-9;
+pub(super) const FLOAT_TOLERANCE: f64 = 1e-9;
+
+/// What a statistic between 0 and 1 may differ by however near it is to 0, where large terms cancel.
+const STATISTIC_NOISE: f64 = 1e-15;
 
 /// A column, read as one of the kinds that results are compared in.
 pub(super) enum Column {
@@ -18,7 +21,8 @@ pub(super) enum Column {
     Bool(BooleanArray),
     /// Integers (scale 0) and decimals.
     Exact(Decimal128Array, u32),
-    Float(Float64Array),
+    /// And what two of them may differ by on top of the tolerance.
+    Float(Float64Array, f64),
     Text(StringViewArray),
     Days(Date32Array),
     /// Timestamps, times and durations, by nanoseconds in one unit of the column.
@@ -64,7 +68,7 @@ impl Column {
                 let exact = cast(&DataType::Decimal128(38, scale))?;
                 Column::Exact(exact.as_primitive::<Decimal128Type>().clone(), scale.unsigned_abs().into())
             }
-            float if float.is_floating() => Column::Float(cast(&DataType::Float64)?.as_primitive::<Float64Type>().clone()),
+            float if float.is_floating() => Column::Float(cast(&DataType::Float64)?.as_primitive::<Float64Type>().clone(), 0.0),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Column::Text(cast(&DataType::Utf8View)?.as_string_view().clone()),
             DataType::Date32 | DataType::Date64 => Column::Days(cast(&DataType::Date32)?.as_primitive::<Date32Type>().clone()),
             DataType::Timestamp(unit, _) => ticks(Kind::Timestamp, &cast(&DataType::Int64)?, *unit),
@@ -80,13 +84,21 @@ impl Column {
         })
     }
 
+    /// Reads an array of a statistic, see [`crate::Query::statistics`]: what is undefined is null.
+    pub(super) fn statistic(array: &ArrayRef) -> Result<Self, ArrowError> {
+        Ok(match Column::new(array)? {
+            Column::Float(values, _) => Column::Float(values.iter().map(|v| v.filter(|v| !v.is_nan())).collect(), STATISTIC_NOISE),
+            other => other,
+        })
+    }
+
     /// The value in a row.
     pub(super) fn value(&self, row: usize) -> Value<'_> {
         let null = match self {
             Column::Null => true,
             Column::Bool(array) => array.is_null(row),
             Column::Exact(array, _) => array.is_null(row),
-            Column::Float(array) => array.is_null(row),
+            Column::Float(array, _) => array.is_null(row),
             Column::Text(array) => array.is_null(row),
             Column::Days(array) => array.is_null(row),
             Column::Ticks(_, array, _) => array.is_null(row),
@@ -98,7 +110,7 @@ impl Column {
             Column::Null => Value::Null,
             Column::Bool(array) => Value::Bool(array.value(row)),
             Column::Exact(array, scale) => exact(array.value(row), *scale),
-            Column::Float(array) => Value::Float(array.value(row)),
+            Column::Float(array, _) => Value::Float(array.value(row)),
             Column::Text(array) => Value::Text(array.value(row)),
             Column::Days(array) => Value::Days(array.value(row)),
             Column::Ticks(kind, array, nanos) => Value::Ticks(*kind, i128::from(array.value(row)) * i128::from(*nanos)),
@@ -106,13 +118,15 @@ impl Column {
     }
 
     pub(super) fn is_float(&self) -> bool {
-        matches!(self, Column::Float(_))
+        matches!(self, Column::Float(..))
     }
 
-    /// One unit in the last place of a decimal column; 0 for all others.
-    pub(super) fn last_place(&self) -> f64 {
+    /// What a value of a result may differ by from a float of the answer on top of the tolerance: one unit in the last
+    /// place of a decimal column, and the noise of a statistic.
+    pub(super) fn slack(&self) -> f64 {
         match self {
             Column::Exact(_, scale) if *scale > 0 => 10f64.powi(-(*scale as i32)),
+            Column::Float(_, noise) => *noise,
             _ => 0.0,
         }
     }
@@ -139,14 +153,14 @@ fn exact(mut digits: i128, mut scale: u32) -> Value<'static> {
 
 impl Value<'_> {
     /// Equal as results are: exactly, and floats within the tolerance. Where the answer has a float (the average of
-    /// a decimal) and the engine a decimal, the decimal may be rounded or cut off at its `last_place`.
-    pub(super) fn matches(&self, actual: &Value<'_>, last_place: f64) -> bool {
+    /// a decimal) and the engine a decimal, the decimal may be rounded or cut off in its last place, the `slack`.
+    pub(super) fn matches(&self, actual: &Value<'_>, slack: f64) -> bool {
         match (self, actual) {
             (Value::Null, Value::Null) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Exact(a, a_scale), Value::Exact(b, b_scale)) => (a, a_scale) == (b, b_scale),
-            (Value::Float(a), Value::Float(b)) => near(*a, *b, 0.0),
-            (Value::Float(a), Value::Exact(b, scale)) => near(*a, float(*b, *scale), last_place),
+            (Value::Float(a), Value::Float(b)) => near(*a, *b, slack),
+            (Value::Float(a), Value::Exact(b, scale)) => near(*a, float(*b, *scale), slack),
             (Value::Exact(a, scale), Value::Float(b)) => near(float(*a, *scale), *b, 0.0),
             (Value::Text(a), Value::Text(b)) => a == b,
             (Value::Days(a), Value::Days(b)) => a == b,
@@ -169,6 +183,15 @@ impl Value<'_> {
             (Value::Days(a), Value::Days(b)) => Some(a.cmp(b)),
             (Value::Ticks(a_kind, a), Value::Ticks(b_kind, b)) if a_kind == b_kind => Some(a.cmp(b)),
             _ => None,
+        }
+    }
+
+    /// The same number, exact where it is a float without a fraction: engines sum integers in either.
+    pub(super) fn whole(self) -> Self {
+        const EXACT_MAX: f64 = (1u64 << 53) as f64;
+        match self {
+            Value::Float(number) if number.fract() == 0.0 && number.abs() < EXACT_MAX => Value::Exact(number as i128, 0),
+            other => other,
         }
     }
 
@@ -215,9 +238,9 @@ impl Value<'_> {
 }
 
 /// How far from `position` a matching value may lie.
-pub(super) fn margin(position: f64, last_place: f64) -> f64 {
+pub(super) fn margin(position: f64, slack: f64) -> f64 {
     // Twice the tolerance, as the larger of both values may be the other one.
-    if position.is_finite() { last_place + 2.0 * FLOAT_TOLERANCE * position.abs() } else { 0.0 }
+    if position.is_finite() { slack + 2.0 * FLOAT_TOLERANCE * position.abs() } else { 0.0 }
 }
 
 fn near(a: f64, b: f64, slack: f64) -> bool {

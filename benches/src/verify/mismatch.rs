@@ -40,6 +40,14 @@ pub enum Mismatch {
         /// The whole row of the answer.
         expected_row: String,
     },
+    /// The rows are not those that the answer's digest was made of.
+    #[error("{query}: {what}; of the answer only a digest is kept, which does not know the row")]
+    Digest {
+        /// The query.
+        query: &'static str,
+        /// What differs.
+        what: String,
+    },
     /// The rows are not sorted as the query asks.
     #[error("{query}: row {row} is out of order: column `{column}` is {actual} after {previous}, sorted {direction}")]
     Order {

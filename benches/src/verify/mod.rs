@@ -4,9 +4,14 @@
 //! integers and decimals exactly, whatever their width, precision and scale; floats within 1e-9, relative to the larger. Where
 //! the answer has a float and the result a decimal (the average of a decimal), the decimal may also be off by one
 //! unit in its last place, because engines round or cut it off there. Text and dates are exact, whatever their
-//! encoding. Names of columns are not compared. At a LIMIT, any of the rows that tie with the last one will do.
+//! encoding. Names of columns are not compared. At a LIMIT, any of the rows that tie with the last one will do. Where a
+//! column is a statistic, null and NaN are both the undefined value, and 1e-15 is near zero.
+//!
+//! Of long answers only a digest is kept; [`digest`] says what it misses.
 
 mod column;
+mod digest;
+mod file;
 mod mismatch;
 mod pairing;
 
@@ -15,11 +20,14 @@ use std::cmp::Ordering;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
+pub use digest::Digest;
+pub use file::{digest_of_file, read_result, verify_file};
 pub use mismatch::Mismatch;
 
-use crate::answer::Expected;
+use crate::answer::{Answer, Expected};
 use crate::suite::Query;
 use column::Column;
 use pairing::Pairing;
@@ -31,6 +39,13 @@ use pairing::Pairing;
 /// # Errors
 /// The first difference, in words.
 pub fn verify(query: &Query, expected: &Expected, actual: &[RecordBatch]) -> Result<(), Mismatch> {
+    match expected {
+        Expected::Rows(answer) => verify_rows(query, answer, actual),
+        Expected::Digest(digest) => digest.verify(query, actual.iter().cloned().map(Ok)),
+    }
+}
+
+fn verify_rows(query: &Query, expected: &Answer, actual: &[RecordBatch]) -> Result<(), Mismatch> {
     let answer = Rows::new(query, "answer", expected.schema().clone(), expected.batches())?;
     let schema = actual.first().map_or_else(|| expected.schema().clone(), RecordBatch::schema);
     let result = Rows::new(query, "result", schema, actual)?;
@@ -51,6 +66,12 @@ pub fn verify(query: &Query, expected: &Expected, actual: &[RecordBatch]) -> Res
     compared.order()
 }
 
+/// The columns of a batch, as the query's results are compared.
+fn read_columns(query: &Query, batch: &RecordBatch) -> Result<Vec<Column>, ArrowError> {
+    let read = |(number, array)| if query.statistics.contains(&number) { Column::statistic(array) } else { Column::new(array) };
+    batch.columns().iter().enumerate().map(read).collect()
+}
+
 /// The rows of an answer or a result.
 struct Rows {
     batch: RecordBatch,
@@ -61,10 +82,10 @@ impl Rows {
     fn new(query: &Query, whose: &'static str, schema: SchemaRef, batches: &[RecordBatch]) -> Result<Self, Mismatch> {
         let read = || {
             let batch = concat_batches(&schema, batches)?;
-            let columns = batch.columns().iter().map(Column::new).collect::<Result<_, _>>()?;
+            let columns = read_columns(query, &batch)?;
             Ok(Rows { batch, columns })
         };
-        read().map_err(|e: arrow::error::ArrowError| Mismatch::Incomparable { query: query.id, whose, reason: e.to_string() })
+        read().map_err(|e: ArrowError| Mismatch::Incomparable { query: query.id, whose, reason: e.to_string() })
     }
 
     fn len(&self) -> usize {
@@ -133,7 +154,7 @@ impl Compared<'_> {
 
     fn same(&self, of_answer: usize, of_result: usize, column: usize) -> bool {
         let (answer, result) = (&self.answer.columns[column], &self.result.columns[column]);
-        answer.value(of_answer).matches(&result.value(of_result), result.last_place())
+        answer.value(of_answer).matches(&result.value(of_result), result.slack())
     }
 
     /// The difference between a row of the answer and the row of the result that is most like it.

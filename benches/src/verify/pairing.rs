@@ -38,14 +38,14 @@ impl<'a> Pairing<'a> {
         let Some(group) = self.groups.get(&key(self.answer, &self.exact, of_answer)) else { return false };
         let (position, margin) = self.near.first().map_or((0.0, 0.0), |column| {
             let position = self.answer[*column].value(of_answer).position();
-            (position, margin(position, self.result[*column].last_place()))
+            (position, margin(position, self.result[*column].slack()))
         });
         let from = group.partition_point(|(other, _)| *other < position - margin);
         let found = group[from..].iter().take_while(|(other, _)| *other <= position + margin).find(|(_, row)| {
             !self.taken[*row]
                 && self.near.iter().all(|column| {
                     let result = &self.result[*column];
-                    self.answer[*column].value(of_answer).matches(&result.value(*row), result.last_place())
+                    self.answer[*column].value(of_answer).matches(&result.value(*row), result.slack())
                 })
         });
         let Some((_, row)) = found else { return false };

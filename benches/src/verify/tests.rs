@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use super::*;
 use crate::suite::{SortKey, suites};
 
-const UNSORTED: Query = Query { id: "q", sql: "", order_by: &[], limit: None };
+const UNSORTED: Query = Query { id: "q", sql: "", order_by: &[], limit: None, statistics: &[] };
 const BY_FIRST: Query = Query { order_by: &[key(0, false)], ..UNSORTED };
 
 const fn key(column: usize, descending: bool) -> SortKey {
@@ -23,12 +23,12 @@ fn batch(columns: Vec<ArrayRef>) -> RecordBatch {
 
 fn engine(columns: Vec<ArrayRef>) -> Expected {
     let batch = batch(columns);
-    Expected::of_engine(batch.schema(), vec![batch])
+    Expected::Rows(Answer::of_engine(batch.schema(), vec![batch]))
 }
 
 fn listed(columns: Vec<ArrayRef>) -> Expected {
     let batch = batch(columns);
-    Expected::with_all_ties(batch.schema(), vec![batch])
+    Expected::Rows(Answer::with_all_ties(batch.schema(), vec![batch]))
 }
 
 fn ints(values: &[i64]) -> ArrayRef {
@@ -97,16 +97,17 @@ fn value<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, row: usize) -> Option
     array.is_valid(row).then(|| array.value(row))
 }
 
-/// Every embedded answer with its query: the rows that its LIMIT keeps.
+/// Every embedded answer that is no digest, with its query: the rows that its LIMIT keeps.
 fn answers() -> Vec<(&'static Query, Expected, RecordBatch)> {
     let mut answers = Vec::new();
     for suite in suites() {
         for scale in suite.scales() {
             for query in suite.queries {
                 let expected = crate::answer(suite, scale, query).unwrap().unwrap();
+                let Expected::Rows(expected) = expected else { continue };
                 let rows = concat_batches(expected.schema(), expected.batches()).unwrap();
                 let rows = rows.slice(0, query.limit.map_or(rows.num_rows(), |limit| limit.min(rows.num_rows())));
-                answers.push((query, expected, rows));
+                answers.push((query, Expected::Rows(expected), rows));
             }
         }
     }
@@ -270,6 +271,21 @@ fn order_is_checked_where_it_is_asked_for() {
     let nulls_at_the_end: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
     check(&NULLS_FIRST, vec![nulls.clone()], vec![nulls_at_the_end]).unwrap_err();
     check(&BY_FIRST, vec![nulls.clone()], vec![nulls]).unwrap_err();
+}
+
+#[test]
+fn a_statistic_may_be_undefined_and_is_noise_near_zero() {
+    const SECOND: Query = Query { statistics: &[1], ..UNSORTED };
+    let column = |value: Option<f64>| vec![ints(&[1, 2]), Arc::new(Float64Array::from(vec![Some(0.5), value])) as ArrayRef];
+    for (a, b) in [(None, Some(f64::NAN)), (Some(f64::NAN), None), (Some(0.0), Some(1e-16)), (Some(1e-16), Some(3e-16))] {
+        check(&SECOND, column(a), column(b)).unwrap();
+        check(&UNSORTED, column(a), column(b)).unwrap_err();
+    }
+    for wrong in [0.0, 1.0, f64::INFINITY] {
+        check(&SECOND, column(None), column(Some(wrong))).unwrap_err();
+    }
+    check(&SECOND, column(Some(0.0)), column(Some(2e-15))).unwrap_err();
+    check(&SECOND, column(Some(0.25)), column(Some(0.25 + 1e-9))).unwrap_err();
 }
 
 #[test]

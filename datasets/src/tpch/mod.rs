@@ -185,7 +185,7 @@ pub fn file(dir: &Path, table: &str, format: Format) -> PathBuf {
 }
 
 fn marker(scale: f64, format: Format) -> Marker {
-    Marker { suite: "tpch", scale, format, generator: GENERATOR }
+    Marker { suite: "tpch", scale, seed: None, format, generator: GENERATOR }
 }
 
 fn no_such_table(table: &str) -> Error {

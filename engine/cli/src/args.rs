@@ -10,7 +10,7 @@ Examples:
   millstream sql -f report.sql --table t=folder/ -o report.parquet
   millstream sql -c \"explain analyze select a, sum(b) from t group by a\" --table t=events.parquet
   millstream bench tpch --scale 1 --queries q1,q6 --json results.json
-  millstream generate tpch --scale 1 --out data/tpch-sf1
+  millstream generate h2o --scale 1 --out data/h2o-sf1
   millstream devices
 
 Results go to stdout, all else to stderr. Exit codes: 0 ok, 1 a query failed or a result was wrong, 2 bad usage.";
@@ -31,6 +31,7 @@ const BENCH_EXAMPLES: &str = "\
 Examples:
   millstream bench tpch                                         scale 0.1, verified, written on first use
   millstream bench tpch --scale 1 --queries q1,q6 --iterations 5 --threads 2
+  millstream bench h2o --queries g3,j1 --storage memory         db-benchmark: group-bys g1 to g10, joins j1 to j5
   millstream bench tpch --stages off --json stock.json          stock DataFusion, for comparison
 
 The exit code is 1 when an answer is wrong, or, with --verify, when there is none to compare with.";
@@ -153,11 +154,11 @@ fn named_table(text: &str) -> Result<NamedTable, String> {
 #[derive(clap::Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct BenchArgs {
-    /// The suite: tpch.
+    /// The suite: tpch or h2o.
     pub suite: String,
-    /// Scale factor.
-    #[arg(long, default_value_t = 0.1)]
-    pub scale: f64,
+    /// Scale factor: tpch 1 is SF1 (default 0.1), h2o 1 is 1e7 rows (default 0.01).
+    #[arg(long)]
+    pub scale: Option<f64>,
     /// Only these queries, for instance q1,q6.
     #[arg(long, value_delimiter = ',')]
     pub queries: Vec<String>,
@@ -195,14 +196,17 @@ impl Storage {
 
 #[derive(clap::Args)]
 pub struct GenerateArgs {
-    /// The suite: tpch.
+    /// The suite: tpch or h2o.
     pub suite: String,
-    /// Scale factor.
-    #[arg(long, default_value_t = 0.1)]
-    pub scale: f64,
+    /// Scale factor: tpch 1 is SF1 (default 0.1), h2o 1 is 1e7 rows (default 0.01).
+    #[arg(long)]
+    pub scale: Option<f64>,
     /// Folder to write to.
     #[arg(long)]
     pub out: PathBuf,
+    /// Other rows of the same kind, for h2o; answers are known for the default only.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 #[derive(clap::Args)]

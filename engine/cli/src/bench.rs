@@ -4,7 +4,7 @@ mod report;
 mod usage;
 
 use crate::args::{BenchArgs, Common, Storage};
-use crate::generate::tpch_parquet;
+use crate::generate;
 use crate::output::print;
 use crate::progress::Bar;
 use crate::{Outcome, Usage};
@@ -13,8 +13,8 @@ use arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::physical_plan::ExecutionPlan;
 use millstream::{Profile, Session, profile_of};
-use millstream_benches::{Query, Suite, answer, suite, verify};
-use millstream_datasets::tpch;
+use millstream_benches::{Query, Suite, answer, suite, suites, verify};
+use millstream_datasets::Dataset;
 use serde_json::json;
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -38,13 +38,17 @@ struct Measured {
 }
 
 pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
-    let suite = suite(&a.suite).ok_or_else(|| Usage::new(format!("no suite {}: there is tpch", a.suite)))?;
+    let suite = suite(&a.suite).ok_or_else(|| {
+        let names: Vec<&str> = suites().iter().map(|suite| suite.name).collect();
+        Usage::new(format!("no suite {}: there are {}", a.suite, names.join(" and ")))
+    })?;
+    let scale = a.scale.unwrap_or(suite.scale);
     let known = |id: &String| suite.query(id).is_some();
     if let Some(id) = a.queries.iter().find(|id| !known(id)) {
         return Err(Usage::new(format!("no query {id} in {}: there are {}", a.suite, ids(suite).join(", "))).into());
     }
     let session = Session::with_options(common.options())?;
-    let dir = folder(suite, a, common).await?;
+    let dir = folder(suite, scale, a, common).await?;
     for t in suite.tables {
         session.register(t, &dir.join(format!("{t}.parquet")).to_string_lossy()).await?;
     }
@@ -61,7 +65,7 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     let bar = Bar::new(chosen.len() as u64, "{bar:30} {pos}/{len} {msg} {elapsed}");
     for (at, q) in chosen.into_iter().enumerate() {
         bar.set(at as u64, q.id);
-        let m = measure(suite, q, &session, a, &|| bar.set(at as u64, q.id)).await;
+        let m = measure((suite, scale), q, &session, a, &|| bar.set(at as u64, q.id)).await;
         bar.aside(|| print_line(q, &m, common.verbose))?;
         if m.error.is_some() || m.verified == Some(false) || (a.verify && m.verified.is_none()) {
             failed.push(q.id);
@@ -70,24 +74,27 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     }
     drop(bar);
     if let Some(file) = &a.json {
-        let json = report::suite(a, common, a.storage.name(), &results);
+        let json = report::suite(a, scale, common, &results);
         std::fs::write(file, serde_json::to_string_pretty(&json)?).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("not verified: {}", failed.join(", ")).into()) }
 }
 
 /// The folder of the tables; they are generated where they are not there yet.
-async fn folder(suite: &Suite, a: &BenchArgs, common: &Common) -> Result<PathBuf, Box<dyn std::error::Error>> {
+async fn folder(suite: &Suite, scale: f64, a: &BenchArgs, common: &Common) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let dataset: Dataset = suite.name.parse()?;
+    dataset.rows(scale).map_err(|e| Usage::new(e.to_string()))?;
     // Who serves names the folder itself, whoever wrote it.
     let is_there = |t: &&str| common.data.join(format!("{t}.parquet")).exists();
-    if a.serve && suite.tables.iter().all(is_there) || tpch::is_complete(&common.data, a.scale) {
+    if a.serve && suite.tables.iter().all(is_there) || dataset.is_complete(&common.data, scale) {
         return Ok(common.data.clone());
     }
-    let dir = common.data.join(format!("tpch-sf{}", a.scale));
-    if !tpch::is_complete(&dir, a.scale) {
+    let dir = common.data.join(format!("{dataset}-sf{scale}"));
+    if !dataset.is_complete(&dir, scale) {
         // Off this thread, so that Ctrl-C is heard.
-        let (out, scale) = (dir.clone(), a.scale);
-        tokio::task::spawn_blocking(move || tpch_parquet(&out, scale).map_err(|e| e.to_string())).await??;
+        let out = dir.clone();
+        let written = move || generate::parquet(dataset, &out, scale, None).map_err(|e| e.to_string());
+        tokio::task::spawn_blocking(written).await??;
     }
     Ok(dir)
 }
@@ -115,7 +122,7 @@ fn ids(suite: &Suite) -> Vec<&str> {
 }
 
 /// Runs a query once to warm up and verify, then `--iterations` times by the clock, with a `tick` before each.
-async fn measure(suite: &Suite, q: &Query, session: &Session, a: &BenchArgs, tick: &dyn Fn()) -> Measured {
+async fn measure((suite, scale): (&Suite, f64), q: &Query, session: &Session, a: &BenchArgs, tick: &dyn Fn()) -> Measured {
     let mut m = Measured::default();
     match one(q, session).await {
         Err(e) => {
@@ -125,7 +132,7 @@ async fn measure(suite: &Suite, q: &Query, session: &Session, a: &BenchArgs, tic
         Ok((batches, plan, _)) => {
             m.rows = batches.iter().map(RecordBatch::num_rows).sum();
             m.profile = profile_of(&plan);
-            match answer(suite, a.scale, q) {
+            match answer(suite, scale, q) {
                 Ok(Some(expected)) => {
                     let outcome = verify(q, &expected, &batches);
                     m.verified = Some(outcome.is_ok());

@@ -3,27 +3,30 @@
 use crate::args::GenerateArgs;
 use crate::progress::Bar;
 use crate::{Outcome, Usage};
-use millstream_datasets::tpch;
+use millstream_benches::suite;
+use millstream_datasets::{Dataset, Error};
 use std::collections::HashMap;
 use std::path::Path;
 
 pub fn run(a: &GenerateArgs) -> Outcome {
-    if a.suite != "tpch" {
-        return Err(Usage::new(format!("no generator for {}: there is tpch", a.suite)).into());
+    let dataset: Dataset = a.suite.parse().map_err(|e: Error| Usage::new(e.to_string()))?;
+    let suite = suite(dataset.name()).ok_or_else(|| format!("{dataset} has no suite"))?;
+    if a.seed.is_some() && dataset.seed().is_none() {
+        return Err(Usage::new(format!("{dataset} takes no seed: its specification fixes the rows")).into());
     }
-    tpch_parquet(&a.out, a.scale)
+    parquet(dataset, &a.out, a.scale.unwrap_or(suite.scale), a.seed)
 }
 
-/// Writes TPC-H as Parquet with a progress bar on stderr.
-pub fn tpch_parquet(out: &Path, scale: f64) -> Outcome {
-    let total = tpch::TABLES.iter().map(|t| tpch::rows(t, scale)).sum::<Result<u64, _>>()?;
-    let bar = Bar::new(total, "generating tpch {bar:40} {human_pos}/{human_len} rows {msg} {eta}");
+/// Writes a data set as Parquet with a progress bar on stderr.
+pub fn parquet(dataset: Dataset, out: &Path, scale: f64, seed: Option<u64>) -> Outcome {
+    let total = dataset.rows(scale).map_err(|e| Usage::new(e.to_string()))?;
+    let bar = Bar::new(total, &format!("generating {dataset} {{bar:40}} {{human_pos}}/{{human_len}} rows {{msg}} {{eta}}"));
     let mut rows: HashMap<&str, u64> = HashMap::new();
-    tpch::write_parquet(out, scale, &mut |p| {
+    dataset.write_parquet(out, scale, seed, &mut |p| {
         rows.insert(p.table, p.rows);
         bar.set(rows.values().sum(), p.table);
     })?;
     drop(bar);
-    eprintln!("wrote tpch at scale {scale} to {}", out.display());
+    eprintln!("wrote {dataset} at scale {scale} to {}", out.display());
     Ok(())
 }

@@ -151,8 +151,13 @@ fn bad_usage_is_code_2() {
     fails(&millstream(&["sql", "-c", "select 1", "--table", "nonsense"]), 2, &["NAME=PATH"]);
     fails(&millstream(&["sql", "-c", "select 1", "--format", "xml"]), 2, &["xml"]);
     fails(&millstream(&["sql", "-c", ""]), 2, &["no statement"]);
-    fails(&millstream(&["bench", "tpcx"]), 2, &["tpcx", "tpch"]);
+    fails(&millstream(&["bench", "tpcx"]), 2, &["tpcx", "tpch", "h2o"]);
     fails(&millstream(&["bench", "tpch", "--queries", "q99"]), 2, &["q99", "q22"]);
+    fails(&millstream(&["bench", "h2o", "--queries", "q1"]), 2, &["q1", "g10", "j5"]);
+    fails(&millstream(&["bench", "h2o", "--scale", "1000"]), 2, &["1000", "100"]);
+    fails(&millstream(&["generate", "tpcx", "--out", "x"]), 2, &["tpcx", "tpch", "h2o"]);
+    fails(&millstream(&["generate", "tpch", "--out", "x", "--seed", "1"]), 2, &["seed"]);
+    fails(&millstream(&["generate", "h2o", "--out", "x", "--scale", "0"]), 2, &["scale of h2o"]);
     fails(&millstream(&["sql", "-c", "select 1", "--memory-limit", "4XB"]), 2, &["XB", "GiB"]);
     fails(&millstream(&["sql", "-c", "select 1", "--threads", "0"]), 2, &["--threads"]);
     fails(&millstream(&["frobnicate"]), 2, &["frobnicate"]);
@@ -235,6 +240,35 @@ fn bench_writes_every_field() {
         }
         assert!(stage["ms"].as_f64().unwrap() > 0.0 && stage["rows"].as_u64().unwrap() > 0, "{stage}");
     }
+}
+
+#[test]
+fn bench_generates_at_the_scale_of_the_suite_and_verifies() {
+    let dir = text(&folder("h2o"));
+    for storage in ["parquet", "memory"] {
+        let out = millstream(&[
+            "bench",
+            "h2o",
+            "--data",
+            &dir,
+            "--queries",
+            "g1,g6,g10,j3",
+            "--iterations",
+            "1",
+            "--verify",
+            "--storage",
+            storage,
+        ]);
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        assert_eq!(stderr(&out).contains("wrote h2o at scale 0.01"), storage == "parquet", "{}", stderr(&out));
+        assert_eq!(stdout(&out).matches(" yes ").count(), 4, "{}", stdout(&out));
+    }
+    // Other rows have other answers.
+    let other = text(&folder("h2o-seed-1"));
+    assert!(millstream(&["generate", "h2o", "--scale", "0.01", "--seed", "1", "--out", &other]).status.success());
+    let table = format!("x={other}/x.parquet");
+    let sums = |table: &str| stdout(&millstream(&["sql", "-c", "select sum(v1), sum(v3) from x", "--table", table, "--format", "csv"]));
+    assert_ne!(sums(&table), sums(&format!("x={dir}/h2o-sf0.01/x.parquet")));
 }
 
 #[cfg(unix)]

@@ -10,6 +10,7 @@ mod foreign;
 mod gpu;
 mod groups;
 mod join_order;
+mod h2o;
 mod library;
 mod matrix;
 mod overflow;

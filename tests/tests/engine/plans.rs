@@ -1,10 +1,11 @@
-//! The plan of every TPC-H query, as text: what is a stage, what it probes, what stays stock.
+//! The plan of every query of TPC-H and h2o, as text: what is a stage, what it probes, what stays stock.
 //!
 //! After a change that is meant: `MILLSTREAM_WRITE_SNAPSHOTS=1 cargo test --release --workspace --test engine -- plans`.
 
-use crate::world::{session, suite_tpch};
+use crate::world::{session, session_h2o, suite_h2o, suite_tpch};
 use datafusion::physical_plan::ExecutionPlan;
-use millstream::Preference;
+use millstream::{Preference, Session};
+use millstream_benches::Suite;
 use millstream_stage::StageExec;
 use millstream_stage::program::Instr;
 use std::fmt::Write;
@@ -26,21 +27,31 @@ fn draw(plan: &Arc<dyn ExecutionPlan>, depth: usize, out: &mut String) {
     plan.children().into_iter().for_each(|c| draw(c, depth + 1, out));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tpch_plans_are_as_they_were() {
-    let session = session(true, Preference::Auto).await;
+/// The plans are those of the suite's file.
+async fn as_they_were(suite: &Suite, session: Session) {
     let mut drawn = String::new();
-    for q in suite_tpch().queries {
+    for q in suite.queries {
         let plan = session.sql(q.sql).await.unwrap().plan().await.unwrap();
         writeln!(drawn, "{}", q.id).unwrap();
         draw(&plan, 1, &mut drawn);
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine/plans/tpch.txt");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/engine/plans/{}.txt", suite.name));
     if std::env::var_os("MILLSTREAM_WRITE_SNAPSHOTS").is_some() {
         std::fs::write(&file, &drawn).unwrap();
     }
     let known = std::fs::read_to_string(&file).unwrap_or_default();
     let differs = drawn.lines().zip(known.lines().chain(std::iter::repeat(""))).position(|(a, b)| a != b);
     let line = differs.unwrap_or_else(|| drawn.lines().count());
-    assert!(drawn == known, "line {}: now {:?}, known {:?}", line + 1, drawn.lines().nth(line), known.lines().nth(line));
+    let (now, was) = (drawn.lines().nth(line), known.lines().nth(line));
+    assert!(drawn == known, "{} line {}: now {now:?}, known {was:?}", suite.name, line + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tpch_plans_are_as_they_were() {
+    as_they_were(suite_tpch(), session(true, Preference::Auto).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h2o_plans_are_as_they_were() {
+    as_they_were(suite_h2o(), session_h2o(true, Preference::Auto).await).await;
 }

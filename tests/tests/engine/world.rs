@@ -1,21 +1,31 @@
-//! TPC-H at scale 0.01 in a temporary folder, written once for all tests.
+//! TPC-H and h2o at scale 0.01 in temporary folders, written once for all tests.
 
 use millstream::{Options, Preference, Session};
 use millstream_benches::{Suite, suite};
-use millstream_datasets::tpch;
+use millstream_datasets::Dataset;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 pub const SCALE: f64 = 0.01;
 
+/// The folder of the TPC-H tables.
 pub fn data() -> PathBuf {
     static DATA: OnceLock<TempDir> = OnceLock::new();
-    let dir = DATA.get_or_init(|| {
+    written(&DATA, Dataset::Tpch)
+}
+
+fn data_h2o() -> PathBuf {
+    static DATA: OnceLock<TempDir> = OnceLock::new();
+    written(&DATA, Dataset::H2o)
+}
+
+fn written(folder: &OnceLock<TempDir>, dataset: Dataset) -> PathBuf {
+    let dir = folder.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        tpch::write_parquet(dir.path(), SCALE, &mut |_| {}).expect("tpch tables");
+        dataset.write_parquet(dir.path(), SCALE, None, &mut |_| {}).expect("tables");
         dir
     });
     dir.path().to_path_buf()
@@ -25,11 +35,24 @@ pub fn suite_tpch() -> &'static Suite {
     suite("tpch").expect("the suite is embedded")
 }
 
+pub fn suite_h2o() -> &'static Suite {
+    suite("h2o").expect("the suite is embedded")
+}
+
 /// A session over the TPC-H tables.
 pub async fn session(stages: bool, device: Preference) -> Session {
+    session_over(suite_tpch(), &data(), stages, device).await
+}
+
+/// A session over the tables of db-benchmark.
+pub async fn session_h2o(stages: bool, device: Preference) -> Session {
+    session_over(suite_h2o(), &data_h2o(), stages, device).await
+}
+
+async fn session_over(suite: &Suite, data: &Path, stages: bool, device: Preference) -> Session {
     let session = Session::with_options(Options { threads: 2, stages, device, ..Options::default() }).expect("a session");
-    for t in suite_tpch().tables {
-        let path = data().join(format!("{t}.parquet"));
+    for t in suite.tables {
+        let path = data.join(format!("{t}.parquet"));
         session.register(t, &path.to_string_lossy()).await.expect("a table");
     }
     session

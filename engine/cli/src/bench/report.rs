@@ -8,14 +8,14 @@ use millstream_benches::Query;
 use serde_json::{Value, json};
 
 /// The whole file.
-pub fn suite(a: &BenchArgs, common: &Common, storage: &str, queries: &[Value]) -> Value {
+pub fn suite(a: &BenchArgs, scale: f64, common: &Common, queries: &[Value]) -> Value {
     let device = match common.device {
         DeviceArg::Auto => "auto",
         DeviceArg::Cpu => "cpu",
         DeviceArg::Gpu => "gpu",
     };
     json!({
-        "suite": a.suite, "scale": a.scale, "storage": storage, "threads": common.threads(), "device": device,
+        "suite": a.suite, "scale": scale, "storage": a.storage.name(), "threads": common.threads(), "device": device,
         "machine": machine(), "queries": queries,
     })
 }

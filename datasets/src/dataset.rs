@@ -1,0 +1,95 @@
+//! The data sets by name, as a shell asks for them.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::write::Progress;
+use crate::{h2o, tpch};
+
+/// A data set.
+///
+/// ```
+/// use millstream_datasets::Dataset;
+///
+/// let nation_and_more: u64 = "tpch".parse::<Dataset>()?.rows(0.01)?;
+/// assert!(nation_and_more > 80_000);
+/// # Ok::<(), millstream_datasets::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dataset {
+    /// The tables of db-benchmark, see [`h2o`].
+    H2o,
+    /// The tables of TPC-H, see [`tpch`].
+    Tpch,
+}
+
+impl Dataset {
+    /// Every data set, by name.
+    pub const ALL: [Dataset; 2] = [Dataset::H2o, Dataset::Tpch];
+
+    /// The name on the command line, which is also that of its suite.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dataset::H2o => "h2o",
+            Dataset::Tpch => "tpch",
+        }
+    }
+
+    /// The seed whose answers are known; none where the rows do not depend on one.
+    pub fn seed(self) -> Option<u64> {
+        match self {
+            Dataset::H2o => Some(h2o::SEED),
+            Dataset::Tpch => None,
+        }
+    }
+
+    /// Rows of all tables at a scale; an estimate (within 1 %) where tables are of random length.
+    ///
+    /// # Errors
+    /// `Invalid` when the scale is out of range.
+    pub fn rows(self, scale: f64) -> Result<u64> {
+        match self {
+            Dataset::H2o => h2o::TABLES.iter().map(|table| h2o::rows(table, scale)).sum(),
+            Dataset::Tpch => tpch::TABLES.iter().map(|table| tpch::rows(table, scale)).sum(),
+        }
+    }
+
+    /// Writes every table into a folder as Parquet. Without a seed it is the one whose answers are known.
+    ///
+    /// # Errors
+    /// As [`h2o::write_parquet`] and [`tpch::write_parquet`]; `Invalid` too for a seed where the rows do not depend on one.
+    pub fn write_parquet(self, out: &Path, scale: f64, seed: Option<u64>, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        match (self, seed) {
+            (Dataset::H2o, seed) => h2o::write_parquet(out, scale, seed.unwrap_or(h2o::SEED), progress),
+            (Dataset::Tpch, None) => tpch::write_parquet(out, scale, progress),
+            (Dataset::Tpch, Some(_)) => Err(Error::Invalid("tpch takes no seed: its specification fixes the rows of every scale".into())),
+        }
+    }
+
+    /// True when a folder holds the whole data set of a scale as Parquet, from the seed whose answers are known.
+    pub fn is_complete(self, dir: &Path, scale: f64) -> bool {
+        match self {
+            Dataset::H2o => h2o::is_complete(dir, scale, h2o::SEED),
+            Dataset::Tpch => tpch::is_complete(dir, scale),
+        }
+    }
+}
+
+impl std::fmt::Display for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Dataset {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let names = Dataset::ALL.map(Dataset::name).join(" and ");
+        Dataset::ALL
+            .into_iter()
+            .find(|dataset| dataset.name() == text)
+            .ok_or_else(|| Error::Invalid(format!("no data set `{text}`: there are {names}")))
+    }
+}
