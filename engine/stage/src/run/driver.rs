@@ -550,6 +550,8 @@ async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {
 async fn flush(worker: &mut Worker, stage: &StageExec, out: &BatchSender, metrics: &StageMetrics) -> Result<()> {
     let WorkerSink::Rows(rows) = &mut worker.sink else { return Ok(()) };
     if let Some(b) = rows.take(stage.program())? {
+        // From here on the rows are the reader's.
+        worker.reserve()?;
         metrics.output_rows.add(b.rows);
         out.send(Ok(to_batch(&b, &stage.schema())?)).await.map_err(|_| Error::cancelled())?;
     }
