@@ -105,7 +105,13 @@ impl Common {
             DeviceArg::Cpu => Preference::Cpu,
             DeviceArg::Gpu => Preference::Gpu,
         };
-        Options { threads: self.threads(), stages: self.stages == Switch::On, device, memory_limit_bytes: self.memory_limit, ..Options::default() }
+        Options {
+            threads: self.threads(),
+            stages: self.stages == Switch::On,
+            device,
+            memory_limit_bytes: self.memory_limit,
+            ..Options::default()
+        }
     }
 }
 

@@ -90,7 +90,9 @@ impl From<DataFusionError> for Error {
                 let (kind, text) = stores::explain(store);
                 return Self::new(kind, text);
             }
-            cause = one.source();
+            // An I/O error does not count what it holds among its sources.
+            let held = one.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            cause = held.map(|e| e as &(dyn std::error::Error + 'static)).or_else(|| one.source());
         }
         // Which rule noticed is no news to the user.
         let e = match e {

@@ -72,7 +72,8 @@ impl std::fmt::Debug for StoreOptions {
 
 const SCHEMES: &str = "file, s3, s3a, gs, az, azure, adl, abfs, abfss, http, https";
 const S3_ADVICE: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket";
-const GS_ADVICE: &str = "set GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT to a key file, or GOOGLE_SKIP_SIGNATURE=true for a public bucket";
+const GS_ADVICE: &str =
+    "set GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT to a key file, or GOOGLE_SKIP_SIGNATURE=true for a public bucket";
 const AZ_ADVICE: &str = "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_SKIP_SIGNATURE=true for a public container";
 
 /// The stores of a session.

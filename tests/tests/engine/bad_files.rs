@@ -35,7 +35,8 @@ async fn a_bad_value_is_named() {
     files.write("t.csv", "n,price,day\n1,1.50,2024-01-01\n2,1.5x,2024-01-02\n3,1,2024-13-01\n");
     let create = |name: &str, types: &str| format!("create external table {name} ({types}) stored as csv location '{{}}/t.csv'");
     files.rows(&create("d", "n int, price decimal(10, 2), day varchar")).await;
-    says(&files, "select sum(price) from d", ErrorKind::Invalid, &["/t.csv", "line 3", "column price", "'1.5x'", "Decimal128(10, 2)"]).await;
+    says(&files, "select sum(price) from d", ErrorKind::Invalid, &["/t.csv", "line 3", "column price", "'1.5x'", "Decimal128(10, 2)"])
+        .await;
     assert_eq!(files.rows("select sum(n) from d").await, ["6"], "a column that is not read cannot fail");
     files.rows(&create("f", "n int, price double, day varchar")).await;
     says(&files, "select sum(price) from f", ErrorKind::Invalid, &["line 3", "column price", "'1.5x'", "Float64"]).await;
@@ -96,7 +97,10 @@ async fn damaged_files_are_named() {
         }
     }
     for ending in ["parquet", "arrow", "avro", "csv.gz", "json"] {
-        files.write(&format!("noise.{ending}"), (0..5000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()).collect::<Vec<_>>());
+        files.write(
+            &format!("noise.{ending}"),
+            (0..5000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()).collect::<Vec<_>>(),
+        );
         let error = files.error(&format!("select * from '{{}}/noise.{ending}'")).await;
         assert!(error.to_string().contains(&format!("noise.{ending}")), "{error}");
         files.write(&format!("empty.{ending}"), "");
@@ -183,13 +187,19 @@ async fn nothing_and_enormous() {
     assert_eq!(files.rows("select count(*), max(a), min(b) from '{}/head.csv'").await, ["0 |  | "]);
     files.write("none.csv", "");
     says(&files, "select * from '{}/none.csv'", ErrorKind::Invalid, &["/none.csv", "empty"]).await;
+    files.write("blank.csv", "\n\n");
+    says(&files, "select * from '{}/blank.csv'", ErrorKind::Invalid, &["/blank.csv has no columns"]).await;
+    files.write("twice.csv", "a,b,a\n1,2,3\n");
+    says(&files, "select * from '{}/twice.csv'", ErrorKind::Invalid, &["/twice.csv", "column 3 is called a"]).await;
     files.write("some/a.csv", "");
     files.write("some/b.csv", "n\n1\n");
     assert_eq!(files.rows("select n from '{}/some'").await, ["1"]);
     files.write("objects.json", "{}\n{}\n");
     assert_eq!(files.rows("select count(*) from '{}/objects.json'").await, ["2"]);
-    files.rows("copy (select 1 as a where false) to '{}/zero.parquet'").await;
-    assert_eq!(files.rows("select count(*) from '{}/zero.parquet'").await, ["0"]);
+    for ending in ["parquet", "csv", "arrow"] {
+        assert_eq!(files.rows(&format!("copy (select 1 as a where false) to '{{}}/zero.{ending}'")).await, ["0"], "{ending}");
+        assert_eq!(files.rows(&format!("select count(*), count(a) from '{{}}/zero.{ending}'")).await, ["0 | 0"], "{ending}");
+    }
     // A field of 10 MB, and one that is not closed.
     let big = "x".repeat(10 << 20);
     files.write("big.csv", format!("n,s\n1,{big}\n2,\"{big}\"\n"));
@@ -262,7 +272,8 @@ async fn dates_at_the_edges() {
     files.write("d.csv", "i,d\n1,0001-01-01\n2,9999-12-31\n3,1969-12-31\n4,1600-02-29\n");
     let days = "select i, d from '{}/d.csv' order by d";
     assert_eq!(files.rows(days).await, ["1 | 0001-01-01", "4 | 1600-02-29", "3 | 1969-12-31", "2 | 9999-12-31"]);
-    let create = |name: &str, kind: &str, file: &str| format!("create external table {name} (i int, d {kind}) stored as csv location '{{}}/{file}'");
+    let create =
+        |name: &str, kind: &str, file: &str| format!("create external table {name} (i int, d {kind}) stored as csv location '{{}}/{file}'");
     files.write("far.csv", "i,d\n1,+262142-12-31\n2,-262143-01-01\n");
     files.rows(&create("far", "date", "far.csv")).await;
     assert_eq!(files.rows("select count(*), count(d) from far").await, ["2 | 2"]);

@@ -83,8 +83,22 @@ async fn every_kind_is_written_and_read() {
     let files = Files::new();
     let expected = files.rows(&format!("{ROWS} order by n")).await;
     for ending in [
-        "parquet", "csv", "tsv", "json", "ndjson", "jsonl", "arrow", "ipc", "feather", "csv.gz", "csv.bz2", "csv.xz", "csv.zst", "tsv.gz",
-        "json.gz", "ndjson.zst",
+        "parquet",
+        "csv",
+        "tsv",
+        "json",
+        "ndjson",
+        "jsonl",
+        "arrow",
+        "ipc",
+        "feather",
+        "csv.gz",
+        "csv.bz2",
+        "csv.xz",
+        "csv.zst",
+        "tsv.gz",
+        "json.gz",
+        "ndjson.zst",
     ] {
         assert_eq!(files.rows(&format!("copy ({ROWS}) to '{{}}/x.{ending}'")).await, ["4"], "{ending}");
         assert_eq!(files.rows(&format!("select * from '{{}}/x.{ending}' order by n")).await, expected, "{ending}");
@@ -218,7 +232,9 @@ async fn external_tables() {
     let files = Files::new();
     files.write("in.txt", "1;x\n2;y\n");
     files
-        .rows("create external table a (n bigint, s varchar) stored as csv location '{}/in.txt' options (has_header 'false', delimiter ';')")
+        .rows(
+            "create external table a (n bigint, s varchar) stored as csv location '{}/in.txt' options (has_header 'false', delimiter ';')",
+        )
         .await;
     assert_eq!(files.rows("select sum(n), max(s) from a").await, ["3 | y"]);
     for (format, options, ending) in [
@@ -286,13 +302,23 @@ async fn options_by_the_library() {
     let options = WriteOptions { partition_by: vec!["c".into()], format: Some("csv".into()), ..WriteOptions::default() };
     let error = table.write_with(&files.path("out/"), &options).await.unwrap_err();
     assert!(error.to_string().contains("no column c"), "{error}");
+    // A file is replaced, a folder gets more files.
+    for (path, rows) in [("x.csv", 1), ("y/", 2)] {
+        for n in 1..=2 {
+            let options = WriteOptions { format: Some("csv".into()), ..WriteOptions::default() };
+            files.session.sql(&format!("select {n} as n")).await.unwrap().write_with(&files.path(path), &options).await.unwrap();
+        }
+        assert_eq!(files.rows(&format!("select count(*), max(n) from '{{}}/{path}'")).await, [format!("{rows} | 2")]);
+    }
     // A name that is a table stays one.
-    files.session.register("\"a.csv\"", &{
-        files.write("other.csv", "z\n5\n");
-        files.path("other.csv")
-    })
-    .await
-    .unwrap();
+    files
+        .session
+        .register("\"a.csv\"", &{
+            files.write("other.csv", "z\n5\n");
+            files.path("other.csv")
+        })
+        .await
+        .unwrap();
     assert_eq!(files.rows("select z from 'a.csv'").await, ["5"]);
     let error = files.error("select * from nothing_here").await.to_string();
     assert!(error.contains("nothing_here") && error.contains("not found"), "{error}");

@@ -47,7 +47,9 @@ async fn s3_is_written_and_read() {
     let plan = files.plan(&over_s3).await;
     assert!(plan.contains("StageExec") && !plan.contains("AggregateExec"), "{plan}");
     // A partitioned folder, patterns over it, and pruning.
-    let copy = format!("copy (select l_orderkey, l_quantity, l_returnflag, l_linestatus from '{lineitem}') to 's3://lake/parts/' stored as parquet partitioned by (l_returnflag, l_linestatus)");
+    let copy = format!(
+        "copy (select l_orderkey, l_quantity, l_returnflag, l_linestatus from '{lineitem}') to 's3://lake/parts/' stored as parquet partitioned by (l_returnflag, l_linestatus)"
+    );
     let all: u64 = files.rows(&copy).await[0].parse().unwrap();
     let by_flag = "select l_returnflag, count(*) n, sum(l_quantity) q from 's3://lake/parts/' group by l_returnflag order by 1";
     assert_eq!(files.rows(by_flag).await, expected);

@@ -103,7 +103,8 @@ impl External {
             let mut columns: Vec<(String, DataType)> = vec![];
             for name in &cmd.table_partition_cols {
                 let field = schema.field_with_name(name);
-                let field = field.map_err(|_| invalid(format!("table {}: partition column {name} has no type: declare it with the others", cmd.name)))?;
+                let field = field
+                    .map_err(|_| invalid(format!("table {}: partition column {name} has no type: declare it with the others", cmd.name)))?;
                 columns.push((name.clone(), field.data_type().clone()));
             }
             partition_by = Some(columns);

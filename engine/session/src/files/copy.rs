@@ -77,7 +77,9 @@ fn target(path: &str, format: Option<&str>) -> Result<(String, Option<&'static s
     };
     let compressed = ending.filter(|e| e.compression != Compression::UNCOMPRESSED);
     match compressed {
-        Some(e) if !named(&name)?.is_text() => Err(unsupported(format!("{path}: {name} is compressed within, not as a whole ({})", e.suffix))),
+        Some(e) if !named(&name)?.is_text() => {
+            Err(unsupported(format!("{path}: {name} is compressed within, not as a whole ({})", e.suffix)))
+        }
         compressed => Ok((name, compressed.map(|e| compression_name(e.compression)))),
     }
 }

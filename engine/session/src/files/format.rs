@@ -6,8 +6,8 @@
 
 use super::kind::{Kind, compression_suffix};
 use super::lines::{Text, locate, whole_records};
-use super::named::{in_file, is_about_text};
-use super::{invalid, json_keys, name_in};
+use super::named::{in_file, is_about_text, panicked};
+use super::{arrow_columns, invalid, json_keys, name_in};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -24,9 +24,10 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::{LexOrdering, LexRequirement};
 use datafusion::physical_plan::ExecutionPlan;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Rows of text from which types are found out, where nobody says another number.
@@ -83,6 +84,9 @@ impl FileFormatFactory for NamedFormats {
         {
             return Err(super::unsupported(format!("{} takes no options, not {option}", self.name)));
         }
+        if options.contains_key("format.null_regex") {
+            return Err(super::unsupported("null_regex: DataFusion's reader does not look at it: read text, and use nullif"));
+        }
         // DataFusion wants a level with these.
         if self.kind == Kind::Parquet
             && let Some(compression) = options.get_mut("format.compression")
@@ -126,9 +130,10 @@ impl NamedFormat {
         files: &[ObjectMeta],
     ) -> Result<Vec<SchemaRef>> {
         let looked_at = files.iter().map(|file| async move {
-            match self.columns(format, state, store, std::slice::from_ref(file)).await {
-                Ok(schema) => Ok(schema),
-                Err(e) => Err(self.explain(store, file, e).await),
+            match AssertUnwindSafe(self.columns(format, state, store, std::slice::from_ref(file))).catch_unwind().await {
+                Ok(Ok(schema)) => Ok(schema),
+                Ok(Err(e)) => Err(self.explain(store, file, e).await),
+                Err(panic) => Err(panicked(&name_in(store, file), panic.as_ref())),
             }
         });
         stream::iter(looked_at.collect::<Vec<_>>()).buffered(FILES_AT_ONCE).try_collect().await
@@ -161,8 +166,14 @@ impl NamedFormat {
         store: &Arc<dyn ObjectStore>,
         files: &[ObjectMeta],
     ) -> Result<SchemaRef> {
-        let Some(csv) = format.downcast_ref::<CsvFormat>() else { return format.infer_schema(state, store, files).await };
         let mut schemas = vec![];
+        if self.kind == Kind::Arrow {
+            for file in files {
+                schemas.push(arrow_columns::columns(store, file).await?);
+            }
+            return Ok(unified(&schemas, true).unwrap_or_else(|| Arc::new(Schema::empty())));
+        }
+        let Some(csv) = format.downcast_ref::<CsvFormat>() else { return format.infer_schema(state, store, files).await };
         let mut rows = csv.options().schema_infer_max_rec.unwrap_or_default();
         let compression = FileCompressionType::from(csv.options().compression);
         for file in files {
@@ -179,7 +190,13 @@ impl NamedFormat {
     }
 
     /// Says which file it was, unless the columns fit together after all.
-    async fn blame(&self, state: &dyn Session, store: &Arc<dyn ObjectStore>, files: &[ObjectMeta], e: DataFusionError) -> Result<SchemaRef> {
+    async fn blame(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        files: &[ObjectMeta],
+        e: DataFusionError,
+    ) -> Result<SchemaRef> {
         let schemas = match self.each(&self.inner, state, store, files).await {
             Ok(schemas) => schemas,
             Err(named) => return Err(named),
@@ -209,17 +226,18 @@ impl NamedFormat {
         let schemas = self.each(format, state, store, files).await?;
         let (Some(first), Some(its)) = (schemas.first(), files.first()) else { return Ok(()) };
         for (schema, file) in schemas.iter().zip(files) {
-            let differs = |(a, b): (&Arc<Field>, &Arc<Field>)| {
-                a.name() != b.name() || (self.kind == Kind::Arrow && a.data_type() != b.data_type())
-            };
+            let differs =
+                |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() != b.name() || (self.kind == Kind::Arrow && a.data_type() != b.data_type());
             let count = first.fields().len().max(schema.fields().len());
             let fields = first.fields().iter().zip(schema.fields());
             let at = fields.clone().position(differs).or_else(|| (first.fields().len() != schema.fields().len()).then(|| fields.len()));
             let Some(at) = at.filter(|at| *at < count) else { continue };
-            let say = |s: &SchemaRef| s.fields().get(at).map_or("nothing".into(), |f| match self.kind {
-                Kind::Arrow => format!("{} {}", f.name(), f.data_type()),
-                _ => f.name().clone(),
-            });
+            let say = |s: &SchemaRef| {
+                s.fields().get(at).map_or("nothing".into(), |f| match self.kind {
+                    Kind::Arrow => format!("{} {}", f.name(), f.data_type()),
+                    _ => f.name().clone(),
+                })
+            };
             let text = format!(
                 "files of different columns: column {} is {} in {} and {} in {}: read them apart",
                 at + 1,
@@ -234,7 +252,13 @@ impl NamedFormat {
     }
 
     /// A column that some files lack can be null.
-    async fn nullable(&self, state: &dyn Session, store: &Arc<dyn ObjectStore>, files: &[ObjectMeta], schema: SchemaRef) -> Result<SchemaRef> {
+    async fn nullable(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        files: &[ObjectMeta],
+        schema: SchemaRef,
+    ) -> Result<SchemaRef> {
         if files.len() < 2 || schema.fields().iter().all(|f| f.is_nullable()) {
             return Ok(schema);
         }
@@ -251,6 +275,19 @@ impl NamedFormat {
     fn settle(&self, schema: SchemaRef, file: &str) -> Result<SchemaRef> {
         if schema.fields().iter().any(|f| f.name().contains('\0')) {
             return Err(invalid(format!("{file}: NUL bytes in the names of columns: UTF-16 or binary, not UTF-8 text")));
+        }
+        if schema.fields().is_empty() && self.kind != Kind::Json {
+            return Err(invalid(format!("{file} has no columns")));
+        }
+        let mut seen = HashSet::new();
+        let twice = schema.fields().iter().enumerate().find(|(_, f)| !seen.insert(f.name()));
+        if let Some((at, field)) = twice {
+            let text = format!(
+                "{file}: column {} is called {}, as one before it: read it with has_header 'false', or declare its columns",
+                at + 1,
+                field.name()
+            );
+            return Err(invalid(text));
         }
         // Of a column without a value nothing is known: text can hold whatever comes later.
         let typed = |f: &Arc<Field>| match f.data_type() {
@@ -280,9 +317,10 @@ impl FileFormat for NamedFormat {
     }
 
     async fn infer_schema(&self, state: &dyn Session, store: &Arc<dyn ObjectStore>, objects: &[ObjectMeta]) -> Result<SchemaRef> {
-        let schema = match self.columns(&self.inner, state, store, objects).await {
-            Ok(schema) => schema,
-            Err(e) => self.blame(state, store, objects, e).await?,
+        let schema = match AssertUnwindSafe(self.columns(&self.inner, state, store, objects)).catch_unwind().await {
+            Ok(Ok(schema)) => schema,
+            Ok(Err(e)) => self.blame(state, store, objects, e).await?,
+            Err(panic) => self.blame(state, store, objects, panicked("a file", panic.as_ref())).await?,
         };
         if objects.len() > 1 && (self.heads.is_some() || self.kind == Kind::Arrow) {
             self.same(state, store, objects).await?;
@@ -354,6 +392,9 @@ impl FileFormat for NamedFormat {
 /// The columns of all `schemas`, with types that hold the values of each; none where there is no such type. Text
 /// holds everything, where columns `may_be_text`.
 fn unified(schemas: &[SchemaRef], may_be_text: bool) -> Option<SchemaRef> {
+    if let [one] = schemas {
+        return Some(Arc::clone(one));
+    }
     let mut fields: Vec<Field> = vec![];
     for field in schemas.iter().flat_map(|s| s.fields()) {
         match fields.iter_mut().find(|known| known.name() == field.name()) {
@@ -361,6 +402,7 @@ fn unified(schemas: &[SchemaRef], may_be_text: bool) -> Option<SchemaRef> {
             Some(known) => {
                 let kind = unified_type(known.data_type(), field.data_type()).or_else(|| may_be_text.then_some(DataType::Utf8))?;
                 known.set_data_type(kind);
+                known.set_nullable(known.is_nullable() || field.is_nullable());
             }
         }
     }

@@ -11,7 +11,12 @@ use std::sync::Arc;
 const LOOKED_AT: usize = 1 << 20;
 
 /// The same columns: first those of the first object, in its order. Where it cannot be told, as they are.
-pub(super) async fn in_order(store: &Arc<dyn ObjectStore>, file: &ObjectMeta, compression: FileCompressionType, schema: SchemaRef) -> SchemaRef {
+pub(super) async fn in_order(
+    store: &Arc<dyn ObjectStore>,
+    file: &ObjectMeta,
+    compression: FileCompressionType,
+    schema: SchemaRef,
+) -> SchemaRef {
     let Ok(file) = store.get(&file.location).await else { return schema };
     let Ok(mut bytes) = compression.convert_stream(file.into_stream().map_err(DataFusionError::from).boxed()) else { return schema };
     let mut head = vec![];

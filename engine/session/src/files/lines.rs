@@ -93,7 +93,10 @@ pub(crate) fn whole_records(options: CsvOptions, bytes: BoxStream<'static, Resul
                 return Ok(Some((piece, (scan, bytes, false))));
             }
             if scan.block.len() > RECORD_BYTES {
-                return Err(super::invalid(format!("the row that begins in line {} does not end, perhaps a quote is missing", scan.open.line)));
+                return Err(super::invalid(format!(
+                    "the row that begins in line {} does not end, perhaps a quote is missing",
+                    scan.open.line
+                )));
             }
         }
         let rest = Bytes::from(std::mem::take(&mut scan.block));
@@ -152,7 +155,19 @@ impl CsvScan {
         let expected = columns.as_ref().map(|(schema, _)| schema.fields().len());
         let open = Record { start: 0, line: 1, columns: 1 };
         let (block, records) = (vec![], vec![]);
-        Self { options, columns, state: State::Between, line: 1, block, records, open, scanned: 0, expected, header: vec![], is_first: true }
+        Self {
+            options,
+            columns,
+            state: State::Between,
+            line: 1,
+            block,
+            records,
+            open,
+            scanned: 0,
+            expected,
+            header: vec![],
+            is_first: true,
+        }
     }
 
     /// Splits what was not yet looked at into records, as `csv-core` does.
@@ -165,7 +180,13 @@ impl CsvScan {
             self.state = match self.state {
                 State::Between if ends(byte) => State::Between,
                 State::Between if Some(byte) == o.comment => State::Comment,
-                State::Comment => if byte == b'\n' { State::Between } else { State::Comment },
+                State::Comment => {
+                    if byte == b'\n' {
+                        State::Between
+                    } else {
+                        State::Comment
+                    }
+                }
                 State::Quoted if byte == o.quote => State::Quote,
                 State::Quoted if Some(byte) == o.escape => State::Escaped,
                 State::Quoted | State::Escaped => State::Quoted,
@@ -242,7 +263,9 @@ impl CsvScan {
         let (good, bad) = self.bytes(i).split_at(error.valid_up_to());
         let at = columns_before(good, &self.options);
         let (byte, column) = (bad.first().copied().unwrap_or(0), self.name(at));
-        Some(format!("line {line}, column {column}: byte 0x{byte:02X} is not UTF-8: convert the file first, iconv -f latin1 -t utf-8 for instance"))
+        Some(format!(
+            "line {line}, column {column}: byte 0x{byte:02X} is not UTF-8: convert the file first, iconv -f latin1 -t utf-8 for instance"
+        ))
     }
 
     fn name(&self, at: usize) -> String {

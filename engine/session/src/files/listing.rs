@@ -234,7 +234,8 @@ fn without_folders(schema: SchemaRef, columns: &Columns, kind: Kind, location: &
     let Some(field) = schema.fields().iter().find(|f| twice(f.name())) else { return Ok(schema) };
     // These are read by position.
     if matches!(kind, Kind::Csv | Kind::Tsv | Kind::Arrow) {
-        let text = format!("{}: column {} is in the files and in the names of folders: give no partition columns", location.text(), field.name());
+        let text =
+            format!("{}: column {} is in the files and in the names of folders: give no partition columns", location.text(), field.name());
         return Err(invalid(text));
     }
     let fields: Vec<_> = schema.fields().iter().filter(|f| !twice(f.name())).cloned().collect();

@@ -84,12 +84,7 @@ impl Location {
         if self.pattern.is_empty() { self.look_plain(&store, url, may_be_empty).await } else { self.look_pattern(&store, url).await }
     }
 
-    async fn look_plain(
-        &self,
-        store: &Arc<dyn ObjectStore>,
-        mut url: ListingTableUrl,
-        may_be_empty: bool,
-    ) -> Result<Found> {
+    async fn look_plain(&self, store: &Arc<dyn ObjectStore>, mut url: ListingTableUrl, may_be_empty: bool) -> Result<Found> {
         if !url.is_collection() {
             match store.head(url.prefix()).await {
                 Ok(file) => return Ok(Found { urls: vec![url], files: vec![file], restricted: vec![], is_folder: false }),
@@ -154,7 +149,10 @@ impl Location {
         }
         let restricted = shape.restricted(&files.iter().map(relative).collect::<Vec<_>>());
         if let Some((name, _)) = restricted.iter().find(|(_, values)| values.iter().any(|v| v.contains('%'))) {
-            return Err(unsupported(format!("{}: folders {name}=... have encoded characters: read {name}=* and filter the rows", self.text)));
+            return Err(unsupported(format!(
+                "{}: folders {name}=... have encoded characters: read {name}=* and filter the rows",
+                self.text
+            )));
         }
         let allowed = |file: &ObjectMeta| {
             let parts = relative(file);
@@ -206,7 +204,8 @@ impl<'a> Shape<'a> {
             folders: (!deep).then_some(first),
             columns,
             file: if file == "**" { "*" } else { file },
-            is_regular: columns.iter().all(|s| s.split('=').next().is_some_and(|name| !is_wild(name) && !name.is_empty())) && !(deep && !columns.is_empty()),
+            is_regular: columns.iter().all(|s| s.split('=').next().is_some_and(|name| !is_wild(name) && !name.is_empty()))
+                && !(deep && !columns.is_empty()),
         }
     }
 
@@ -321,12 +320,10 @@ mod tests {
         ] {
             assert!(is_match(pattern, path), "{pattern} {path}");
         }
-        let (no, hidden) = ([("*.csv", "x/a.csv"), ("*", "x/a"), ("*/a.csv", "a.csv"), ("*/a.csv", "x/y/a.csv"), ("a?.csv", "a.csv")], [
-            ("*.csv", ".a.csv"),
-            ("?a.csv", "_a.csv"),
-            ("**/*.csv", "x/_tmp/a.csv"),
-            ("**", "x/.git"),
-        ]);
+        let (no, hidden) = (
+            [("*.csv", "x/a.csv"), ("*", "x/a"), ("*/a.csv", "a.csv"), ("*/a.csv", "x/y/a.csv"), ("a?.csv", "a.csv")],
+            [("*.csv", ".a.csv"), ("?a.csv", "_a.csv"), ("**/*.csv", "x/_tmp/a.csv"), ("**", "x/.git")],
+        );
         for (pattern, path) in no.into_iter().chain(hidden) {
             assert!(!is_match(pattern, path), "{pattern} {path}");
         }

@@ -8,6 +8,7 @@
 //! `format.rs` stands around each of DataFusion's formats and names files when columns are found out,
 //! `named.rs` around each reader and names file, line and column when rows are read.
 
+mod arrow_columns;
 mod catalog;
 mod copy;
 mod format;

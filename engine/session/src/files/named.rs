@@ -201,6 +201,13 @@ impl FileSource for NamedSource {
 
     /// As if the name were not there: where it is decoded, the reader is DataFusion's.
     fn try_to_proto(&self, base: &FileScanConfig, ctx: &ExecutionPlanEncodeCtx<'_>) -> Result<Option<PhysicalPlanNode>> {
+        // What DataFusion's messages leave out: another file would be read there.
+        let terminator = self.inner.downcast_ref::<CsvSource>().is_some_and(|csv| csv.terminator().is_some());
+        let compressed = base.file_compression_type.is_compressed();
+        if terminator || compressed || self.inner.file_type() == "arrow_stream" {
+            let text = "a scan of compressed text, of CSV with a terminator or of an Arrow stream cannot be sent to another process";
+            return Err(super::unsupported(text));
+        }
         let mut base = base.clone();
         base.file_source = Arc::clone(&self.inner);
         self.inner.try_to_proto(&base, ctx)
@@ -234,12 +241,6 @@ impl Place {
             }
         }
         in_file(&self.name(file), self.kind, e)
-    }
-
-    fn panicked(&self, file: &ObjectMeta, panic: &(dyn Any + Send)) -> DataFusionError {
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        let text = format!("{}: damaged, its reader panicked: {}", self.name(file), text.unwrap_or("no message"));
-        Error::new(ErrorKind::Corrupt, text).into()
     }
 
     /// What the quotes of a CSV file here say, which is read in parts from `starts`.
@@ -304,7 +305,7 @@ impl FileOpener for NamedOpener {
             let rows = match opened {
                 Ok(Ok(rows)) => rows,
                 Ok(Err(e)) => return Err(place.explain(&meta, e).await),
-                Err(panic) => return Err(place.panicked(&meta, panic.as_ref())),
+                Err(panic) => return Err(panicked(&place.name(&meta), panic.as_ref())),
             };
             let (of_rows, meta_of_rows) = (Arc::clone(&place), meta.clone());
             let named = AssertUnwindSafe(rows).catch_unwind().then(move |item| {
@@ -313,7 +314,7 @@ impl FileOpener for NamedOpener {
                     match item {
                         Ok(Ok(batch)) => Ok(batch),
                         Ok(Err(e)) => Err(place.explain(&meta, e).await),
-                        Err(panic) => Err(place.panicked(&meta, panic.as_ref())),
+                        Err(panic) => Err(panicked(&place.name(&meta), panic.as_ref())),
                     }
                 }
             });
@@ -338,6 +339,12 @@ impl NamedOpener {
         let mut quotes = self.quotes.lock().ok()?;
         Some((Arc::clone(quotes.entry(location.clone()).or_default()), starts))
     }
+}
+
+/// What became of a reader that met damage that it did not expect.
+pub(crate) fn panicked(name: &str, panic: &(dyn Any + Send)) -> DataFusionError {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::new(ErrorKind::Corrupt, format!("{name}: damaged, its reader panicked: {}", text.unwrap_or("no message"))).into()
 }
 
 /// Whether reading the file again could say where the error is.
