@@ -145,7 +145,7 @@ impl NamedFormat {
 
     /// With the line, in text.
     async fn explain(&self, store: &Arc<dyn ObjectStore>, file: &ObjectMeta, e: DataFusionError) -> DataFusionError {
-        let csv = self.inner.downcast_ref::<CsvFormat>().map(|f| Text::Csv { options: f.options().clone(), columns: None });
+        let csv = self.inner.downcast_ref::<CsvFormat>().map(|f| Text::Csv { options: Box::new(f.options().clone()), columns: None });
         let json = self.inner.downcast_ref::<JsonFormat>().filter(|f| f.is_newline_delimited());
         let text = csv.or(json.map(|_| Text::Json { columns: Arc::new(Schema::empty()) }));
         if let Some(text) = text.filter(|_| is_about_text(&e)) {

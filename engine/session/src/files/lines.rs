@@ -21,7 +21,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) enum Text {
     Csv {
-        options: CsvOptions,
+        options: Box<CsvOptions>,
         /// The columns and which of them are read; none while they are found out.
         columns: Option<(SchemaRef, Vec<usize>)>,
     },
@@ -50,7 +50,7 @@ pub(crate) async fn locate(
     let bytes = store.get(&file.location).await.ok()?.into_stream().map_err(DataFusionError::from).boxed();
     let mut bytes = compression.convert_stream(bytes).ok()?;
     let mut scanner: Box<dyn Scan> = match text {
-        Text::Csv { options, columns } => Box::new(CsvScan::new(options.clone(), columns.clone())),
+        Text::Csv { options, columns } => Box::new(CsvScan::new(options.as_ref().clone(), columns.clone())),
         Text::Json { columns } => Box::new(JsonScan::new(columns).ok()?),
     };
     let (mut read, limit) = (0, if is_local { LOCAL_BYTES } else { REMOTE_BYTES });

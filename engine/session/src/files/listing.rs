@@ -140,10 +140,9 @@ async fn format(
         settings.insert(if name.contains('.') { name } else { format!("format.{name}") }, value.clone());
     }
     let lines = "format.newline_delimited";
-    if kind == Kind::Json && !settings.contains_key(lines) && !settings.contains_key("format.compression") {
-        if let Some(file) = files.iter().find(|f| f.size > 0) {
-            settings.insert(lines.into(), (!is_array(store, file).await?).to_string());
-        }
+    let is_open = kind == Kind::Json && !settings.contains_key(lines) && !settings.contains_key("format.compression");
+    if let Some(file) = files.iter().find(|f| is_open && f.size > 0) {
+        settings.insert(lines.into(), (!is_array(store, file).await?).to_string());
     }
     factory.create(state, &settings)
 }

@@ -199,13 +199,13 @@ impl<'a> Shape<'a> {
         let (file, folders) = pattern.split_last().map_or(("*", &pattern[..0]), |(file, folders)| (file.as_str(), folders));
         let first = folders.iter().position(|s| s.contains('=')).unwrap_or(folders.len());
         let columns = &folders[first..];
+        let is_named = |s: &String| s.split('=').next().is_some_and(|name| !is_wild(name) && !name.is_empty());
         let deep = folders.iter().any(|s| s == "**") || file == "**";
         Self {
             folders: (!deep).then_some(first),
             columns,
             file: if file == "**" { "*" } else { file },
-            is_regular: columns.iter().all(|s| s.split('=').next().is_some_and(|name| !is_wild(name) && !name.is_empty()))
-                && !(deep && !columns.is_empty()),
+            is_regular: columns.is_empty() || (!deep && columns.iter().all(is_named)),
         }
     }
 

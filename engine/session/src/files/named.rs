@@ -110,7 +110,7 @@ fn csv_text(csv: &CsvSource) -> Text {
         newlines_in_values: Some(csv.newlines_in_values()),
         ..Default::default()
     };
-    Text::Csv { options, columns: Some((Arc::clone(csv.table_schema().file_schema()), read_positions(csv))) }
+    Text::Csv { options: Box::new(options), columns: Some((Arc::clone(csv.table_schema().file_schema()), read_positions(csv))) }
 }
 
 /// Positions in the file of the columns that are read.

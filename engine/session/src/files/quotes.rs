@@ -39,7 +39,7 @@ impl Quotes {
             bytes = self.pass(bytes, before);
             let Some(end) = bytes.iter().position(|b| *b == self.line_end) else { break };
             bytes = self.pass(bytes, end);
-            self.is_good &= if self.must_be_none { self.count == 0 } else { self.count % 2 == 0 };
+            self.is_good &= self.count == 0 || (!self.must_be_none && self.count.is_multiple_of(2));
             self.starts.pop_front();
         }
         self.pass(bytes, bytes.len());
@@ -47,7 +47,7 @@ impl Quotes {
 
     /// The answer at the end of the file.
     pub(super) fn finish(&self) -> Said {
-        Said { parts: self.is_good, is_odd: self.count % 2 == 1 }
+        Said { parts: self.is_good, is_odd: !self.count.is_multiple_of(2) }
     }
 
     fn pass<'a>(&mut self, bytes: &'a [u8], count: usize) -> &'a [u8] {
