@@ -3,7 +3,9 @@
 //!
 //! DataFusion lists, reads and writes; here is what it leaves open. A path travels so:
 //!
-//!     text -> location.rs (file, folder, pattern) -> kind.rs (endings) -> listing.rs (columns, partitions) -> ListingTable
+//! ```text
+//! text -> location.rs (file, folder, pattern) -> kind.rs (endings) -> listing.rs (columns, partitions) -> ListingTable
+//! ```
 //!
 //! `format.rs` stands around each of DataFusion's formats and names files when columns are found out,
 //! `named.rs` around each reader and names file, line and column when rows are read.
