@@ -105,7 +105,13 @@ impl Common {
             DeviceArg::Cpu => Preference::Cpu,
             DeviceArg::Gpu => Preference::Gpu,
         };
-        Options { threads: self.threads(), stages: self.stages == Switch::On, device, memory_limit_bytes: self.memory_limit }
+        Options {
+            threads: self.threads(),
+            stages: self.stages == Switch::On,
+            device,
+            memory_limit_bytes: self.memory_limit,
+            ..Options::default()
+        }
     }
 }
 
@@ -118,7 +124,7 @@ pub struct SqlArgs {
     /// A file with statements.
     #[arg(short = 'f', value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// A table over a Parquet, CSV or NDJSON file, or a folder of Parquet; may be given many times.
+    /// A table over a file, a folder, a pattern such as dir/*.csv, or a URL; may be given many times.
     #[arg(long = "table", value_name = "NAME=PATH", value_parser = named_table)]
     pub tables: Vec<NamedTable>,
     /// How rows are written; by default as the ending of -o says, else as a table.

@@ -290,3 +290,34 @@ fn ctrl_c_cancels_a_query() {
     assert!(signalled.elapsed() < Duration::from_secs(2), "{:?}", signalled.elapsed());
     fails(&out, 1, &["cancelled"]);
 }
+
+#[test]
+fn files_of_many_kinds_are_tables() {
+    let dir = folder("kinds");
+    std::fs::write(dir.join("a.csv"), "n,s\n1,x\n").unwrap();
+    std::fs::write(dir.join("b.csv"), "n,s\n2,y\n").unwrap();
+    let pattern = format!("t={}/*.csv", text(&dir));
+    let out = millstream(&["sql", "-c", "select sum(n), max(s) from t", "--table", &pattern, "--format", "csv"]);
+    assert_eq!(stdout(&out).lines().last(), Some("3,y"), "{}", stderr(&out));
+    std::fs::write(dir.join("c.csv"), "n,s\n3,z,4\n").unwrap();
+    let out = millstream(&["sql", "-c", "select * from t", "--table", &pattern]);
+    fails(&out, 1, &["table t", "c.csv", "line 2 has 3 columns, not 2"]);
+}
+
+/// The statements of the guide, in its order, in an empty folder.
+#[test]
+fn the_guide_of_files_runs() {
+    let page = include_str!("../../../docs/guide/files.md");
+    let blocks: Vec<&str> = page.split("```sql\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    assert!(blocks.len() >= 4, "the guide has SQL");
+    let dir = folder("guide");
+    std::fs::write(dir.join("guide.sql"), blocks.concat()).unwrap();
+    let args = ["sql", "-f", "guide.sql", "--format", "csv"];
+    let out = Command::new(env!("CARGO_BIN_EXE_millstream")).args(args).current_dir(&dir).output().unwrap();
+    assert_eq!((out.status.code(), stderr(&out)), (Some(0), String::new()));
+    let said = stdout(&out);
+    for rows in ["count(*)\n4\n", "year,price\n2022,4.0\n2023,1.0\n2024,8.0\n", "city,count(*)\n", "name,price\nnorth,3.5\nsouth,4.0\n"] {
+        assert!(said.contains(rows), "{rows} is not in\n{said}");
+    }
+    assert!(dir.join("by-year/year=2022").is_dir() && dir.join("out/shops.csv.gz").is_file() && dir.join("out/lines").is_dir());
+}

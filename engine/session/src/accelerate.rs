@@ -1,5 +1,6 @@
 //! Stages in somebody else's DataFusion.
 
+use crate::files::NameFiles;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use millstream_plan::{Rules, install, install_checked};
@@ -31,6 +32,13 @@ pub(crate) fn with_checked(mut builder: SessionStateBuilder) -> SessionStateBuil
     let mut physical = physical_rules(&mut builder);
     install_checked(&mut logical, &mut physical);
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(physical)
+}
+
+/// Makes readers name their files: the last rule, behind all that look for a reader.
+pub(crate) fn with_named_files(mut builder: SessionStateBuilder) -> SessionStateBuilder {
+    let mut rules = physical_rules(&mut builder);
+    rules.push(Arc::new(NameFiles));
+    builder.with_physical_optimizer_rules(rules)
 }
 
 fn physical_rules(builder: &mut SessionStateBuilder) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {

@@ -1,5 +1,6 @@
 //! The error of the public API, graded by what the caller does next.
 
+use crate::stores;
 use datafusion::error::DataFusionError;
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -21,6 +22,10 @@ pub enum ErrorKind {
     Unsupported,
     /// Memory is used up: raise the limit or ask for less.
     Exhausted,
+    /// A server did not answer: the same may succeed later.
+    Retry,
+    /// A file is damaged or cut off.
+    Corrupt,
     /// A defect of Millstream: please report it.
     Bug,
 }
@@ -34,7 +39,7 @@ pub enum ErrorKind {
 /// assert_eq!(error.kind(), millstream::ErrorKind::Invalid);
 /// # });
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
@@ -67,8 +72,28 @@ impl Error {
     }
 }
 
+/// On its way through DataFusion; it comes back as it was.
+impl From<Error> for DataFusionError {
+    fn from(e: Error) -> Self {
+        DataFusionError::External(Box::new(e))
+    }
+}
+
 impl From<DataFusionError> for Error {
     fn from(e: DataFusionError) -> Self {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&e);
+        while let Some(one) = cause {
+            if let Some(ours) = one.downcast_ref::<Error>() {
+                return ours.clone();
+            }
+            if let Some(store) = one.downcast_ref::<object_store::Error>() {
+                let (kind, text) = stores::explain(store);
+                return Self::new(kind, text);
+            }
+            // An I/O error does not count what it holds among its sources.
+            let held = one.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            cause = held.map(|e| e as &(dyn std::error::Error + 'static)).or_else(|| one.source());
+        }
         // Which rule noticed is no news to the user.
         let e = match e {
             DataFusionError::Context(text, inner) if text.starts_with("Optimizer rule") => *inner,

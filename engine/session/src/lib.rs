@@ -30,10 +30,12 @@ mod accelerate;
 mod cache;
 mod devices;
 mod error;
+mod files;
 mod once;
 mod profile;
 mod rows;
 mod session;
+mod stores;
 mod table;
 
 pub use accelerate::accelerate;
@@ -43,10 +45,12 @@ pub use datafusion::logical_expr::{Expr, SortExpr, cast, ident, lit};
 pub use datafusion::prelude::col;
 pub use devices::{AdapterInfo, Devices, devices};
 pub use error::{Error, ErrorKind, Result};
+pub use files::{ReadOptions, WriteOptions};
 pub use millstream_plan::Preference;
 pub use profile::{Profile, StageReport, StockReport, profile_of, stage_of};
 pub use rows::Rows;
 pub use session::{Options, Session};
+pub use stores::StoreOptions;
 pub use table::{JoinKind, Table, run};
 
 /// Smallest first, nulls last: a key of [`Table::sort`].
@@ -74,3 +78,8 @@ pub fn asc(key: Expr) -> SortExpr {
 pub fn desc(key: Expr) -> SortExpr {
     key.sort(false, true)
 }
+
+/// The Rust of the guide, run with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/files.md")]
+struct GuideOfFiles;

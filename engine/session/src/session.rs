@@ -1,22 +1,23 @@
 //! A session: catalog, settings, one pool.
 
-use crate::accelerate::{with_checked, with_stages};
+use crate::accelerate::{with_checked, with_named_files, with_stages};
 use crate::cache::CacheStatement;
 use crate::error::guarded;
-use crate::{Error, ErrorKind, Result, Table, once};
+use crate::stores::{StoreOptions, Stores};
+use crate::{Error, ErrorKind, Result, Table, files, once};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
+use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{FutureExt, Stream};
 use millstream_kernels::gpu::CapabilityClass;
 use millstream_plan::{Preference, Rules};
 use millstream_stage::{Pool, Settings};
-use std::path::Path;
 use std::sync::Arc;
 
 /// How a session runs its queries.
@@ -36,12 +37,14 @@ pub struct Options {
     pub device: Preference,
     /// Bytes that queries may hold; none: no limit.
     pub memory_limit_bytes: Option<usize>,
+    /// How object stores are reached.
+    pub stores: StoreOptions,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, stages: true, device: Preference::Auto, memory_limit_bytes: None }
+        Self { threads, stages: true, device: Preference::Auto, memory_limit_bytes: None, stores: StoreOptions::default() }
     }
 }
 
@@ -95,13 +98,19 @@ impl Session {
             Some(limit) => Arc::new(FairSpillPool::new(limit)),
             None => Arc::new(UnboundedMemoryPool::default()),
         };
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(memory).build_arc()?;
-        let mut builder = SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime);
+        // A query sees the files that are there now: no list of them is kept.
+        let cache = CacheManagerConfig::default().with_list_files_cache_limit(0);
+        let stores = Arc::new(Stores::new(options.stores.clone()));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(memory).with_cache_manager(cache).with_object_store_registry(stores);
+        let mut builder = SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime.build_arc()?);
+        builder = builder.with_file_formats(files::formats()).with_table_factories(files::external_tables());
         builder = with_checked(builder);
         if options.stages {
             builder = with_stages(builder, Rules { checked: true, prefer: options.device });
         }
-        Ok(Self { ctx: SessionContext::new_with_state(builder.build()), options })
+        let ctx = SessionContext::new_with_state(with_named_files(builder).build());
+        files::Paths::install(&ctx)?;
+        Ok(Self { ctx, options })
     }
 
     /// The options it was made with.
@@ -123,35 +132,6 @@ impl Session {
     /// ```
     pub fn context(&self) -> &SessionContext {
         &self.ctx
-    }
-
-    /// Registers a file or folder (Parquet, CSV, NDJSON by its ending) as table `name`.
-    ///
-    /// ```
-    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// let session = millstream::Session::new()?;
-    /// let error = session.register("t", "no/such/file.parquet").await.unwrap_err();
-    /// assert!(error.to_string().contains("no/such/file.parquet"));
-    /// # Ok::<(), millstream::Error>(()) }).unwrap();
-    /// ```
-    ///
-    /// # Errors
-    /// `Invalid` when it is not there or cannot be read; the message names it.
-    pub async fn register(&self, name: &str, path: &str) -> Result<()> {
-        let local = Path::new(path);
-        if !path.contains("://") && !local.exists() {
-            return Err(Error::new(ErrorKind::Invalid, format!("table {name}: no file or folder {path}")));
-        }
-        let named = |e| Error::new(ErrorKind::Invalid, format!("table {name}: cannot read {path}: {}", Error::from(e)));
-        let ending = local.extension().and_then(|e| e.to_str()).unwrap_or("parquet").to_ascii_lowercase();
-        match ending.as_str() {
-            "csv" => self.ctx.register_csv(name, path, CsvReadOptions::new()).await.map_err(named),
-            "json" | "ndjson" | "jsonl" => {
-                let ending = format!(".{ending}");
-                self.ctx.register_json(name, path, JsonReadOptions::default().file_extension(&ending)).await.map_err(named)
-            }
-            _ => self.ctx.register_parquet(name, path, ParquetReadOptions::default()).await.map_err(named),
-        }
     }
 
     /// Registers Arrow batches as table `name`; a table of this name is replaced.
@@ -251,7 +231,11 @@ impl Session {
             if let Some(statement) = CacheStatement::parse(&self.ctx, sql)? {
                 return self.run_cache(statement).await;
             }
-            Ok(Table::new(self.ctx.sql(sql).await?))
+            let state = self.ctx.state();
+            let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+            files::prepare(&mut statement)?;
+            let plan = state.statement_to_plan(statement).await?;
+            Ok(Table::new(self.ctx.execute_logical_plan(plan).await?))
         })
         .await
     }

@@ -61,6 +61,10 @@ impl Table {
         Self { frame }
     }
 
+    pub(crate) fn into_frame(self) -> DataFrame {
+        self.frame
+    }
+
     /// Names and types of the columns.
     ///
     /// ```

@@ -2,10 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests bound how long things take and read what CI asks for")]
 
+mod bad_files;
 mod bad_input;
 mod cancel;
 mod corpus;
 mod decode;
+mod files;
 mod foreign;
 mod gpu;
 mod groups;
@@ -16,8 +18,10 @@ mod matrix;
 mod overflow;
 mod panics;
 mod plans;
+mod relay;
 mod resident;
 mod service;
+mod stores;
 mod tpch;
 mod wire;
 mod world;

@@ -61,6 +61,29 @@ async fn every_query_is_the_same_plan_with_the_same_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn scans_of_text_and_arrow_arrive() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    for name in ["t.csv", "t.tsv", "t.json", "t.arrow"] {
+        let session = elsewhere();
+        session.sql("select * from (values (1, 'a'), (2, 'b'), (3, 'a')) t(n, s)").await.unwrap().write(&path(name)).await.unwrap();
+        let sql = format!("select s, sum(n) from '{}' group by s order by s", path(name));
+        let plan = session.sql(&sql).await.unwrap().plan().await.unwrap();
+        let (before, expected) = (text(&plan), rows(Arc::clone(&plan)).await);
+        let plan = sent(plan);
+        assert_eq!(text(&plan), before, "{name}");
+        assert!(before.contains("StageExec"), "{before}");
+        let table = |rows: &[RecordBatch]| pretty_format_batches(rows).unwrap().to_string();
+        assert_eq!(table(&rows(plan).await), table(&expected), "{name}");
+    }
+    let session = elsewhere();
+    session.sql("select 1 as n").await.unwrap().write(&path("t.csv.gz")).await.unwrap();
+    let plan = session.sql(&format!("select n from '{}'", path("t.csv.gz"))).await.unwrap().plan().await.unwrap();
+    let error = physical_plan_to_bytes_with_extension_codec(plan, &StageCodec::default()).unwrap_err();
+    assert!(error.to_string().contains("cannot be sent"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_filter_still_reaches_the_scan() {
     let session = session(true, Preference::Cpu).await;
     let sql = "select count(*) from lineitem join orders on l_orderkey = o_orderkey where o_orderkey between 100 and 200";

@@ -39,6 +39,8 @@ const OTHERS: &[(&str, &[&[&str]])] = &[
     ("datafusion-proto", &[PLANNED]),
     ("object_store", &[PLANNED]),
     ("tokio", &[PLANNED, SHELLS]),
+    ("url", &[PLANNED]),
+    ("glob", &[PLANNED]),
     ("wgpu", &[DEVICES]),
     ("naga", &[&["millstream-shaders"]]),
     ("rayon", &[DEVICES, &["millstream-stage"]]),
@@ -46,6 +48,7 @@ const OTHERS: &[(&str, &[&[&str]])] = &[
     ("memchr", &[DEVICES]),
     ("clap", &[SHELLS]),
     ("indicatif", &[SHELLS]),
+    ("rustyline", &[SHELLS]),
     ("mimalloc", &[SHELLS]),
     ("criterion", &[&["millstream-benches"]]),
     ("tpchgen", &[&["millstream-datasets"]]),
@@ -53,8 +56,7 @@ const OTHERS: &[(&str, &[&[&str]])] = &[
 ];
 
 /// Small, and without an opinion on how the engine is built: anybody's.
-const SMALL: &[&str] =
-    &["async-trait", "bytemuck", "bytes", "futures", "hashbrown", "proptest", "serde", "serde_json", "tempfile", "thiserror"];
+const SMALL: &[&str] = &["async-trait", "bytemuck", "bytes", "futures", "hashbrown", "serde", "serde_json", "tempfile", "thiserror"];
 
 /// Crates of which there must be one version: two would double the build and not fit together.
 const ONCE: &[&str] = &["arrow", "datafusion", "naga", "object_store", "parquet", "sqlparser", "tokio", "wgpu"];
