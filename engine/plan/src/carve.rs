@@ -2,6 +2,7 @@
 //!
 //! A node that a stage cannot take stays as it is, and its children are carved on their own.
 
+use crate::Rules;
 use crate::open::{Open, covers_join};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::config::ConfigOptions;
@@ -31,19 +32,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The rule.
 #[derive(Debug)]
 pub struct Carve {
-    checked: bool,
+    rules: Rules,
 }
 
 impl Carve {
-    /// `checked`: integer overflow in stages is an error.
-    pub fn new(checked: bool) -> Self {
-        Self { checked }
+    /// As `rules` say.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules }
     }
 }
 
 impl PhysicalOptimizerRule for Carve {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        let carving = Carving { checked: self.checked, ids: AtomicUsize::new(0) };
+        let carving = Carving { checked: self.rules.checked, limited: self.rules.limited, ids: AtomicUsize::new(0) };
         carving.query(&plan)
     }
 
@@ -59,6 +60,8 @@ impl PhysicalOptimizerRule for Carve {
 /// One run of the rule.
 pub struct Carving {
     checked: bool,
+    /// Memory is limited: what no stage can spill is left to stock operators.
+    limited: bool,
     ids: AtomicUsize,
 }
 
@@ -172,6 +175,9 @@ impl Carving {
 
     /// The rows of `plan` in this order, or the first `fetch` of them.
     fn sort(&self, plan: &Plan, by: &LexOrdering, fetch: Option<usize>) -> Result<Plan> {
+        if self.limited {
+            return self.external_sort(plan, by, fetch);
+        }
         let mut open = self.open(plan)?;
         let visible = open.columns.len();
         let mut columns = open.columns.clone();
@@ -187,6 +193,15 @@ impl Carving {
         let stage = open.finish(Sink::Sort { columns, visible, order, fetch }, plan.schema(), self)?;
         // A node above, a window for instance, may ask for this very order, expressions included.
         Ok(Arc::new(stage.as_ref().clone().with_order(by.clone())))
+    }
+
+    /// As [`Carving::sort`], by DataFusion's operator, which sorts more than the memory holds.
+    fn external_sort(&self, plan: &Plan, by: &LexOrdering, fetch: Option<usize>) -> Result<Plan> {
+        let mut input = self.carve(plan)?;
+        if input.output_partitioning().partition_count() > 1 {
+            input = Arc::new(CoalescePartitionsExec::new(input));
+        }
+        Ok(Arc::new(SortExec::new(by.clone(), input).with_fetch(fetch)))
     }
 
     /// Partial, exchange and final collapse into one sink.

@@ -28,6 +28,8 @@ use std::sync::Arc;
 pub struct Rules {
     /// Integer overflow in stages is an error; else it wraps, as in a host's DataFusion.
     pub checked: bool,
+    /// Memory is limited: sorts, which a stage does not spill, stay DataFusion's.
+    pub limited: bool,
     /// Which devices may be chosen.
     pub prefer: Preference,
 }
@@ -49,7 +51,7 @@ pub fn install(
     let check = rules.iter().position(|r| r.name() == "SanityCheckPlan").unwrap_or(rules.len());
     rules.insert(check, Arc::new(Share));
     rules.insert(check, Arc::new(Place::new(ours.prefer)));
-    rules.insert(check, Arc::new(Carve::new(ours.checked)));
+    rules.insert(check, Arc::new(Carve::new(ours)));
     if let Some(sides) = rules.iter().position(|r| r.name() == "join_selection") {
         rules.insert(sides + 1, Arc::new(JoinOrder));
     }

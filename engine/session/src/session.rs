@@ -106,7 +106,7 @@ impl Session {
         builder = builder.with_file_formats(files::formats()).with_table_factories(files::external_tables());
         builder = with_checked(builder);
         if options.stages {
-            builder = with_stages(builder, Rules { checked: true, prefer: options.device });
+            builder = with_stages(builder, Rules { checked: true, limited: options.memory_limit_bytes.is_some(), prefer: options.device });
         }
         let ctx = SessionContext::new_with_state(with_named_files(builder).build());
         files::Paths::install(&ctx)?;

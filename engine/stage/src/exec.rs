@@ -4,7 +4,7 @@
 //! waits for scalar subqueries, the node that names them (`subquery.rs`). The node holds no state between
 //! runs; a parent stage takes its child's rows in process, without a stream hop.
 
-use crate::context::{Cancel, EpochContext};
+use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::to_batch;
 use crate::program::{Placement, Program, Scope, Sink, SortKey};
 use crate::run::{Built, InTable, Output, run_stage};
@@ -160,9 +160,14 @@ impl StageExec {
         &self.metrics
     }
 
-    /// Completes the filters that wait for the build sides, so that the scan can prune by them.
-    pub(crate) fn publish_filters(&self, tables: &[Arc<Built>]) {
+    /// Completes the filters that wait for the build sides, so that the scan can prune by them; those of
+    /// tables that are not `whole` keep everything.
+    pub(crate) fn publish_filters(&self, tables: &[Arc<Built>], whole: impl Fn(usize) -> bool) {
         for f in &self.filters {
+            if !whole(f.table) {
+                f.filter.mark_complete();
+                continue;
+            }
             let (built, types) = (&tables[f.table], self.probe_types(f));
             let mut all: Arc<dyn PhysicalExpr> = Arc::new(InTable::new(f.keys.clone(), types.clone(), built));
             if let Some(range) = key_ranges(f, built, types) {
@@ -191,18 +196,25 @@ impl StageExec {
             let cancel = Cancel::default();
             let _guard = cancel.guard();
             let collect = matches!(self.sink, Sink::Collect { .. }).then(|| out.clone());
-            match run_stage(&self, ctx, epoch, cancel, collect).await? {
-                Output::Blocks(blocks) => {
-                    for b in blocks {
-                        let batch = to_batch(&b, &self.schema)?;
-                        if out.send(Ok(batch)).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    Ok(())
+            let pool = Settings::of(&ctx)?.pool.clone();
+            let mut rows = match run_stage(&self, ctx, epoch, cancel, collect).await? {
+                Output::Blocks(blocks, held) => {
+                    let held = move |b| {
+                        let _until_the_last = &held;
+                        Ok(b)
+                    };
+                    futures::stream::iter(blocks).map(held).boxed()
                 }
-                Output::Table(_) => Err(Error::bug("a build stage is run by the stage that probes it").into()),
+                Output::Parts(parts) => parts.stream(&pool),
+                Output::Table(_) | Output::Disk(_) => return Err(Error::bug("a build stage is run by the stage that probes it").into()),
+            };
+            while let Some(block) = rows.next().await {
+                let batch = to_batch(&block?, &self.schema)?;
+                if out.send(Ok(batch)).await.is_err() {
+                    return Ok(());
+                }
             }
+            Ok(())
         });
         builder.build()
     }

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::convert::Block;
+use crate::run::Output;
 use datafusion::execution::TaskContext;
 use millstream_kernels::Vector;
 use std::fmt;
@@ -18,7 +19,7 @@ pub struct Shared {
 /// The rows of one query's run.
 struct Current {
     ctx: Weak<TaskContext>,
-    blocks: Arc<OnceCell<Vec<Block>>>,
+    rows: Arc<OnceCell<Output>>,
     /// Readers that have not had the rows yet: the last one leaves nothing behind.
     left: usize,
 }
@@ -40,33 +41,41 @@ impl Shared {
     ///
     /// # Errors
     /// What `run` raises.
-    pub async fn blocks(&self, ctx: &Arc<TaskContext>, run: impl Future<Output = Result<Vec<Block>>>) -> Result<Vec<Block>> {
+    pub async fn rows(&self, ctx: &Arc<TaskContext>, run: impl Future<Output = Result<Output>>) -> Result<Output> {
         let cell = self.enter(ctx);
-        let shared = |b: Block| Block { columns: b.columns.into_iter().map(Vector::shared).collect(), rows: b.rows };
-        let blocks = cell.get_or_try_init(|| async { Ok::<_, crate::Error>(run.await?.into_iter().map(shared).collect()) }).await?.clone();
+        let rows = cell.get_or_try_init(|| async { Ok::<_, crate::Error>(shared(run.await?)) }).await?.clone();
         self.leave(&cell);
-        Ok(blocks)
+        Ok(rows)
     }
 
-    fn enter(&self, ctx: &Arc<TaskContext>) -> Arc<OnceCell<Vec<Block>>> {
+    fn enter(&self, ctx: &Arc<TaskContext>) -> Arc<OnceCell<Output>> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match current.as_ref() {
-            Some(c) if std::ptr::eq(c.ctx.as_ptr(), Arc::as_ptr(ctx)) => Arc::clone(&c.blocks),
+            Some(c) if std::ptr::eq(c.ctx.as_ptr(), Arc::as_ptr(ctx)) => Arc::clone(&c.rows),
             _ => {
-                let blocks = Arc::default();
-                *current = Some(Current { ctx: Arc::downgrade(ctx), blocks: Arc::clone(&blocks), left: self.readers });
-                blocks
+                let rows = Arc::default();
+                *current = Some(Current { ctx: Arc::downgrade(ctx), rows: Arc::clone(&rows), left: self.readers });
+                rows
             }
         }
     }
 
-    fn leave(&self, cell: &Arc<OnceCell<Vec<Block>>>) {
+    fn leave(&self, cell: &Arc<OnceCell<Output>>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(c) = current.as_mut().filter(|c| Arc::ptr_eq(&c.blocks, cell)) {
+        if let Some(c) = current.as_mut().filter(|c| Arc::ptr_eq(&c.rows, cell)) {
             c.left = c.left.saturating_sub(1);
             if c.left == 0 {
                 *current = None;
             }
         }
+    }
+}
+
+/// Rows that are no copies when they are cloned.
+fn shared(output: Output) -> Output {
+    let shared = |b: Block| Block { columns: b.columns.into_iter().map(Vector::shared).collect(), rows: b.rows };
+    match output {
+        Output::Blocks(blocks, held) => Output::Blocks(blocks.into_iter().map(shared).collect(), held),
+        output => output,
     }
 }

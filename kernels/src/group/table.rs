@@ -483,15 +483,16 @@ impl Groups {
         if parts == 1 {
             return Ok(all.collect());
         }
-        let of = self.parts(parts)?;
+        let of = self.parts(parts, 0)?;
         Ok(all.filter(|g| of[*g as usize] as usize == part).collect())
     }
 
-    /// The part of `parts` of every group, as [`Groups::part`] has it.
+    /// The part of `parts` of every group, as [`Groups::part`] has it at level 0. Groups of one part are
+    /// divided anew at another level.
     ///
     /// # Errors
     /// As [`Groups::key`].
-    pub fn parts(&self, parts: usize) -> Result<Vec<u32>> {
+    pub fn parts(&self, parts: usize, level: u32) -> Result<Vec<u32>> {
         let mut hashes = vec![0u64; self.len];
         if self.is_plain() {
             // Words are the same in every table; the null word only where there is one, so only if set.
@@ -508,7 +509,8 @@ impl Groups {
                 stable_hash(&self.key(k, &all)?, &mut hashes)?;
             }
         }
-        Ok(hashes.into_iter().map(|h| ((h >> 32) as usize % parts) as u32).collect())
+        let at_level = |h: u64| if level == 0 { h } else { hash::word(h ^ u64::from(level)) };
+        Ok(hashes.into_iter().map(|h| ((at_level(h) >> 32) as usize % parts) as u32).collect())
     }
 
     /// The key words of every group, [`Groups::stride`] each.

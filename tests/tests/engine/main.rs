@@ -21,6 +21,7 @@ mod plans;
 mod relay;
 mod resident;
 mod service;
+mod spill;
 mod stores;
 mod tpch;
 mod wire;

@@ -4,6 +4,7 @@
 //! written in and is gathered once, when an instruction of a later generation reads it.
 
 use super::Bound;
+use super::divide::Diverted;
 use crate::convert::{Block, Reader, to_array};
 use crate::program::Call;
 use crate::{Cancel, Error, Result};
@@ -153,13 +154,15 @@ pub struct Chunks {
     /// Entries already compared with a constant, by the register of the result.
     compared: HashMap<Reg, compare::EntryMemo>,
     pub(super) cancel: Cancel,
+    /// The probes of tables on disk, where rows wait.
+    pub(super) diverted: Vec<Diverted>,
 }
 
 impl Chunks {
     /// A worker's state.
     pub fn new(bound: Arc<Bound>, cancel: Cancel) -> Self {
         let probes = bound.tables.iter().map(|_| ProbeScratch::default()).collect();
-        Self { bound, probes, memo: HashMap::new(), compared: HashMap::new(), cancel }
+        Self { bound, probes, memo: HashMap::new(), compared: HashMap::new(), cancel, diverted: vec![] }
     }
 
     /// Runs a block, chunk by chunk.
@@ -208,8 +211,11 @@ impl Chunks {
             }
             match instr {
                 Instr::Filter { cond } => self.filter(&mut regs, *cond)?,
-                Instr::Probe(p) => match self.probe(p, regs, at, sink)? {
-                    Some(r) => regs = r,
+                Instr::Probe(p) => match self.divert(at, regs)? {
+                    Some(r) => match self.probe(p, r, at, sink)? {
+                        Some(r) => regs = r,
+                        None => return Ok(()),
+                    },
                     None => return Ok(()),
                 },
                 instr => self.step(instr, &mut regs)?,

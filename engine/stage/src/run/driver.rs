@@ -2,40 +2,44 @@
 
 #![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
 
-use super::chunk::{Chunks, Columns, RowSink};
+use super::chunk::Chunks;
+use super::divide::{DiskBuild, Diverted, Divider, TABLE_ROW, gathers_first};
+use super::drain::Drain;
 use super::gpu::{DeviceSink, DeviceWorker};
 use super::late::LateKeys;
 use super::merge::{finish_groups, finish_rows, merge_groups};
 use super::metrics::{StageMetrics, table_kind};
+use super::parts::Parts;
 use super::reference::{ReferenceSink, RowProgram};
-use super::sink::{GroupSink, RowsSink};
-use super::source::{Morsel, Runs, Source};
-use super::{Bound, Built, Carried, split};
+use super::sink::{GroupSink, RowsSink, build};
+use super::source::{Runs, Source};
+use super::spill::Spiller;
+use super::worker::{Engine, Limit, SPILL_BYTES, Worker, WorkerSink};
+use super::{Bound, Built, Carried, split, vector_size};
 use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::{Block, Reader, to_batch};
 use crate::exec::StageExec;
 use crate::program::{Device, Sink};
 use crate::resident::ResidentSource;
-use crate::scan::{Fetched, ParquetScan};
+use crate::scan::ParquetScan;
 use crate::{Error, Result};
 use arrow::array::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use millstream_kernels::Vector;
-use millstream_kernels::program::Instr;
-use std::cell::RefCell;
+use millstream_kernels::program::{Instr, Probe};
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 use tokio::sync::{Mutex, mpsc};
 
@@ -47,11 +51,26 @@ pub(crate) const MORSEL_ROWS: usize = 64 * 1024;
 const MORSELS: usize = 8;
 
 /// What a stage leaves.
+#[derive(Clone)]
 pub enum Output {
     /// Rows, in narrow types.
-    Blocks(Vec<Block>),
+    Blocks(Vec<Block>, Held),
+    /// Groups on disk.
+    Parts(Arc<Parts>),
     /// A join table.
     Table(Arc<Built>),
+    /// A join's build side on disk.
+    Disk(Arc<DiskBuild>),
+}
+
+/// The memory that rows take, given back when the last of their readers is done.
+#[derive(Clone, Default)]
+pub struct Held(#[expect(dead_code, reason = "dropping it is its use")] Option<Arc<MemoryReservation>>);
+
+impl Held {
+    pub(super) fn new(reservation: MemoryReservation) -> Self {
+        Self(Some(Arc::new(reservation)))
+    }
 }
 
 /// Where a collect sink's batches go while the stage runs.
@@ -69,11 +88,26 @@ pub fn run_stage<'a>(
         let metrics = StageMetrics::new(stage.metric_set(), stage.placement().device);
         let started = Instant::now();
         let shared = stage.shared().filter(|_| epoch.is_none() && out.is_none());
-        let run = Run { stage, ctx: Arc::clone(&ctx), epoch, cancel, out, metrics: metrics.clone() };
+        let run = Run { stage, ctx: Arc::clone(&ctx), epoch, cancel, out, metrics: metrics.clone(), may_spill: true };
         let output = match shared {
-            Some(shared) => shared.blocks(&ctx, run.blocks()).await.map(Output::Blocks),
+            Some(shared) => shared.rows(&ctx, run.run()).await,
             None => run.run().await,
         };
+        metrics.elapsed.add_elapsed(started);
+        output
+    }
+    .boxed()
+}
+
+/// Runs the stage of a build side. `may_spill`: its rows may go to disk.
+fn run_build<'a>(stage: &'a StageExec, ctx: &'a Arc<TaskContext>, cancel: &'a Cancel, may_spill: bool) -> BoxFuture<'a, Result<Output>> {
+    async move {
+        let metrics = StageMetrics::new(stage.metric_set(), stage.placement().device);
+        let started = Instant::now();
+        let (ctx, cancel) = (Arc::clone(ctx), cancel.clone());
+        // The build side is whole in every epoch.
+        let run = Run { stage, ctx, epoch: None, cancel, out: None, metrics: metrics.clone(), may_spill };
+        let output = run.run().await;
         metrics.elapsed.add_elapsed(started);
         output
     }
@@ -88,158 +122,49 @@ pub(super) struct Run<'a> {
     pub(super) cancel: Cancel,
     out: Option<BatchSender>,
     pub(super) metrics: StageMetrics,
-}
-
-/// One worker: its chunks and its part of the sink.
-pub(super) struct Worker {
-    pub(super) sink: WorkerSink,
-    engine: Engine,
-    reader: Reader,
-    reservation: MemoryReservation,
-    metrics: StageMetrics,
-}
-
-enum Engine {
-    Chunks(Chunks),
-    Device(DeviceWorker),
-    Rows(RowProgram),
-}
-
-pub(super) enum WorkerSink {
-    Group(Box<GroupSink>),
-    Rows(RowsSink),
-    Reference(ReferenceSink),
-}
-
-/// Rows of a row group after which a worker says what it holds.
-const RESERVE_ROWS: usize = 16 * 1024;
-
-impl Worker {
-    /// Takes a morsel to the end of the program.
-    fn morsel(&mut self, morsel: Morsel, inputs: &[usize]) -> Result<()> {
-        match morsel {
-            Morsel::Fetched(f) if matches!(self.engine, Engine::Chunks(_)) => self.row_group(f),
-            morsel => {
-                let mut reader = std::mem::take(&mut self.reader);
-                morsel.blocks(inputs, &mut reader, |b| self.block(b))?;
-                self.reader = reader;
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes a row group, decoding only what the program asks for.
-    fn row_group(&mut self, fetched: Fetched) -> Result<()> {
-        let rows = fetched.rows();
-        let columns: Rc<RefCell<dyn Columns>> = Rc::new(RefCell::new(fetched.open()?));
-        self.metrics.input_rows.add(rows);
-        let mut at = 0;
-        while at < rows {
-            let next = rows.min(at + RESERVE_ROWS);
-            let Engine::Chunks(c) = &mut self.engine else { return Err(Error::bug("the reference reads whole blocks")) };
-            c.late(&columns, at..next, self.sink.rows()?)?;
-            self.reserve()?;
-            at = next;
-        }
-        Ok(())
-    }
-
-    fn block(&mut self, block: Block) -> Result<()> {
-        self.metrics.input_rows.add(block.rows);
-        match (&mut self.engine, &mut self.sink) {
-            (Engine::Chunks(c), sink) => c.block(&block, sink.rows()?)?,
-            (Engine::Device(d), WorkerSink::Group(sink)) => d.block(block, sink)?,
-            (Engine::Device(_), _) => return Err(Error::bug("the device has group sinks only")),
-            (Engine::Rows(p), WorkerSink::Reference(sink)) => p.block(&block, sink)?,
-            (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
-        }
-        self.reserve()
-    }
-
-    fn reserve(&mut self) -> Result<()> {
-        let held = match &self.sink {
-            WorkerSink::Group(g) => g.size(),
-            WorkerSink::Rows(r) => r.size(),
-            WorkerSink::Reference(_) => 0,
-        };
-        self.reservation.try_resize(held)?;
-        Ok(())
-    }
-
-    fn tail(&mut self, at: usize, range: std::ops::Range<usize>) -> Result<()> {
-        match (&mut self.engine, &mut self.sink) {
-            (Engine::Chunks(c), sink) => c.tail(at, range, sink.rows()?),
-            (Engine::Rows(p), WorkerSink::Reference(sink)) => p.tail(at, range, sink),
-            (Engine::Rows(_), _) => Err(Error::bug("the reference has its own sink")),
-            (Engine::Device(_), _) => Err(Error::bug("a tail on the device")),
-        }
-    }
-
-    /// Takes the groups that the device still has.
-    fn land(&mut self) -> Result<()> {
-        if let (Engine::Device(d), WorkerSink::Group(sink)) = (&mut self.engine, &mut self.sink) {
-            d.finish(sink)?;
-        }
-        self.reserve()
-    }
-}
-
-impl WorkerSink {
-    fn rows(&mut self) -> Result<&mut dyn RowSink> {
-        match self {
-            WorkerSink::Group(g) => Ok(g.as_mut()),
-            WorkerSink::Rows(r) => Ok(r),
-            WorkerSink::Reference(_) => Err(Error::bug("the reference takes values, not registers")),
-        }
-    }
+    /// Whether what the sink holds may go to disk.
+    may_spill: bool,
 }
 
 impl Run<'_> {
-    async fn blocks(self) -> Result<Vec<Block>> {
-        match self.run().await? {
-            Output::Blocks(blocks) => Ok(blocks),
-            Output::Table(_) => Err(Error::bug("a join table where rows are shared")),
-        }
-    }
-
     async fn run(self) -> Result<Output> {
         let settings = Settings::of(&self.ctx)?;
         let mut carried = self.epoch.as_ref().and_then(|e| e.take(self.stage.id())).unwrap_or_default();
-        let tables = match carried.tables.take() {
-            Some(tables) => tables,
+        let (tables, disk) = match carried.tables.take() {
+            Some(tables) => (tables, vec![]),
             None => self.tables().await?,
         };
-        self.stage.publish_filters(&tables);
-        let bound = Arc::new(Bound::new(Arc::clone(self.stage.program()), tables.clone())?);
-        if let Some(block) = self.whole(&bound) {
-            let (program, sink, time) = (Arc::clone(&bound.program), self.stage.sink().clone(), self.metrics.compute.clone());
+        self.stage.publish_filters(&tables, |t| disk.get(t).is_none_or(Option::is_none));
+        let on_disk = disk.iter().any(Option::is_some);
+        let program = if on_disk { Arc::new(gathers_first(self.stage.program())) } else { Arc::clone(self.stage.program()) };
+        let bound = Arc::new(Bound { disk, ..Bound::new(program, tables.clone())? });
+        let table = self.reservation(false);
+        if let Some(block) = self.whole(&bound).filter(|b| table.try_grow(b.rows * TABLE_ROW).is_ok()) {
             self.metrics.input_rows.add(block.rows);
-            let output = settings.pool.run(move || {
-                let _timer = time.timer();
-                finish_rows(vec![block], &program, &sink)
-            });
-            return Ok(self.counted(output.await?));
+            return Ok(self.counted(self.table(&settings, vec![block], &bound.program, table, Built::table_size).await?));
         }
+        drop(table);
         let bound = match self.leaf() {
             Some(leaf) if self.stage.placement().device == Device::Cpu && self.epoch.is_none() => Arc::new(bound.learned(leaf)),
             _ => bound,
         };
         let threads = if self.stage.placement().device == Device::Reference { 1 } else { settings.pool.threads() };
         let source = Arc::new(self.source(threads).await?);
-        let reservation = MemoryConsumer::new(format!("{} {}", self.stage.id(), self.stage.sink().name())).register(self.ctx.memory_pool());
-
+        let limit = self.limit();
         let device = self.stage.placement().device;
-        let gpu = self.device(&settings, &bound, reservation.new_empty()).await?;
+        let gpu = self.device(&settings, &bound, self.reservation(false)).await?;
         // Rows are numbered within one run: what an epoch carries on has values.
-        let plain = device == Device::Cpu && self.epoch.is_none();
-        let late = if plain { LateKeys::of(&bound, self.stage.sink()).map(Arc::new) } else { None };
+        let plain = device == Device::Cpu && self.epoch.is_none() && !on_disk;
+        let late = if plain { LateKeys::of(&bound, self.stage.sink()) } else { None };
+        // Groups by row that may be equal by value must all meet, so they cannot be divided.
+        let late = late.filter(|l| limit.is_none() || l.is_exact()).map(Arc::new);
         let (bound, sink) = match &late {
             Some(late) => (Arc::new(Bound { program: Arc::clone(&late.program), ..bound.as_ref().clone() }), late.sink.clone()),
             None => (bound, self.stage.sink().clone()),
         };
         let mut workers = vec![];
         for _ in 0..threads {
-            workers.push(self.worker(&bound, &sink, device, gpu.as_ref(), reservation.new_empty())?);
+            workers.push(self.worker(&bound, &sink, device, gpu.as_ref(), limit.clone())?);
         }
         let mut workers = self.feed(&settings, workers, &source).await?;
         if gpu.is_some() {
@@ -268,21 +193,33 @@ impl Run<'_> {
         see_through(self.stage.input()).downcast_ref()
     }
 
-    async fn tables(&self) -> Result<Vec<Arc<Built>>> {
-        let builds = self.stage.builds().iter().map(|b| async move {
+    /// The build sides; those on disk have a table without rows in their place.
+    async fn tables(&self) -> Result<(Vec<Arc<Built>>, Vec<Option<Arc<DiskBuild>>>)> {
+        let builds = self.stage.builds().iter().enumerate().map(|(t, b)| async move {
             let build = b.downcast_ref::<StageExec>().ok_or_else(|| Error::bug("a build side that is no stage"))?;
-            // The build side is whole in every epoch.
-            match run_stage(build, Arc::clone(&self.ctx), None, self.cancel.clone(), None).await? {
-                Output::Table(t) => Ok(t),
-                Output::Blocks(_) => Err(Error::bug("a build side without a build sink")),
+            match run_build(build, &self.ctx, &self.cancel, self.may_divide(t)).await? {
+                Output::Table(t) => Ok((t, None)),
+                Output::Disk(d) => Ok((Arc::new(d.nothing()?), Some(d))),
+                Output::Blocks(..) | Output::Parts(_) => Err(Error::bug("a build side without a build sink")),
             }
         });
-        futures::future::try_join_all(builds).await
+        Ok(futures::future::try_join_all(builds).await?.into_iter().unzip())
+    }
+
+    /// Whether the rows that probe table `t` can be joined part by part. `NOT IN` looks at all of them.
+    fn may_divide(&self, t: usize) -> bool {
+        let null_aware = |i: &Instr| matches!(i, Instr::Probe(p) if usize::from(p.table) == t && p.null_aware);
+        let here = self.epoch.is_none() && self.stage.placement().device != Device::Reference;
+        here && !self.stage.program().instrs.iter().any(null_aware)
     }
 
     /// The run on the device, for a stage placed on one; none, and counted, where it cannot begin.
     async fn device(&self, settings: &Settings, bound: &Arc<Bound>, reservation: MemoryReservation) -> Result<Option<Arc<DeviceSink>>> {
         let Some(gpu) = self.metrics.gpu.clone() else { return Ok(None) };
+        if bound.disk.iter().any(Option::is_some) {
+            self.metrics.fallbacks.add(1);
+            return Ok(None);
+        }
         let (bound, sink, class) = (Arc::clone(bound), self.stage.sink().clone(), settings.gpu);
         let (cancel, fallbacks) = (self.cancel.clone(), self.metrics.fallbacks.clone());
         let opened = settings.pool.run(move || DeviceSink::open(class, bound, &sink, cancel, gpu, fallbacks, reservation)).await;
@@ -299,23 +236,69 @@ impl Run<'_> {
         sink: &Sink,
         device: Device,
         gpu: Option<&Arc<DeviceSink>>,
-        reservation: MemoryReservation,
+        limit: Option<Limit>,
     ) -> Result<Worker> {
         let program = &bound.program;
+        // Build sides stay until their readers are done: nobody else can make them leave.
+        let reservation = self.reservation(limit.is_some() && matches!(sink, Sink::Group { .. }));
         if device == Device::Reference {
             let sink = WorkerSink::Reference(ReferenceSink::new(sink.clone()));
             let engine = Engine::Rows(RowProgram::new(Arc::clone(bound)));
-            return Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() });
+            return Ok(Worker {
+                sink,
+                engine,
+                reader: Reader::default(),
+                reservation,
+                metrics: self.metrics.clone(),
+                limit: None,
+                divider: None,
+            });
         }
         let sink = match sink {
             Sink::Group { keys, aggregates } => WorkerSink::Group(Box::new(GroupSink::new(program, keys, aggregates)?)),
+            Sink::Build { keys, .. } => WorkerSink::Rows(RowsSink::new(program, sink.reads()).keyed(keys.len())),
             sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
         let engine = match gpu {
             Some(gpu) => Engine::Device(DeviceWorker::new(Arc::clone(gpu))),
-            None => Engine::Chunks(Chunks::new(Arc::clone(bound), self.cancel.clone())),
+            None => {
+                let mut chunks = Chunks::new(Arc::clone(bound), self.cancel.clone());
+                chunks.diverted = self.detours(bound)?;
+                Engine::Chunks(chunks)
+            }
         };
-        Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone() })
+        Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone(), limit, divider: None })
+    }
+
+    /// Where rows wait for tables on disk.
+    fn detours(&self, bound: &Bound) -> Result<Vec<Diverted>> {
+        let probes = bound.program.instrs.iter().enumerate();
+        let on_disk = probes.filter(|(_, i)| matches!(i, Instr::Probe(p) if bound.on_disk(p.table).is_some()));
+        let spiller = self.spiller();
+        on_disk.map(|(at, _)| Diverted::new(&bound.program, self.stage.sink(), at, &spiller, &self.cancel)).collect()
+    }
+
+    fn spiller(&self) -> Spiller {
+        Spiller::new(&self.ctx, self.stage.id(), self.stage.metric_set())
+    }
+
+    /// A consumer of the session's memory.
+    fn reservation(&self, can_spill: bool) -> MemoryReservation {
+        let consumer = MemoryConsumer::new(format!("{} {}", self.stage.id(), self.stage.sink().name()));
+        consumer.with_can_spill(can_spill).register(self.ctx.memory_pool())
+    }
+
+    /// The memory limit and where the rest goes; none where there is no limit, or what the sink holds stays.
+    fn limit(&self) -> Option<Limit> {
+        let pool = Arc::clone(self.ctx.memory_pool());
+        let MemoryLimit::Finite(bytes) = pool.memory_limit() else { return None };
+        let divisible = match self.stage.sink() {
+            Sink::Group { keys, .. } => !keys.is_empty(),
+            Sink::Build { .. } => self.may_spill,
+            Sink::Collect { .. } | Sink::Sort { .. } => false,
+        };
+        let here = divisible && self.epoch.is_none() && self.stage.placement().device != Device::Reference;
+        here.then(|| Limit { pool, bytes, spiller: self.spiller(), cancel: self.cancel.clone() })
     }
 
     async fn source(&self, workers: usize) -> Result<Source> {
@@ -323,13 +306,17 @@ impl Run<'_> {
         let inputs = &self.stage.program().inputs;
         if let Some(child) = plan.downcast_ref::<StageExec>() {
             let output = run_stage(child, Arc::clone(&self.ctx), self.epoch.clone(), self.cancel.clone(), None).await?;
-            let Output::Blocks(blocks) = output else { return Err(Error::bug("a join table as input")) };
+            let (blocks, held) = match output {
+                Output::Blocks(blocks, held) => (blocks, held),
+                Output::Parts(parts) => return Ok(Source::Parts { next: AtomicUsize::new(0), parts }),
+                Output::Table(_) | Output::Disk(_) => return Err(Error::bug("a join table as input")),
+            };
             let pick = |b: Block| {
                 let columns: Vec<Vector> = b.columns.into_iter().map(Vector::shared).collect();
                 Block { columns: inputs.iter().map(|i| columns[*i].clone()).collect(), rows: b.rows }
             };
             let blocks = split(blocks.into_iter().map(pick).collect(), MORSEL_ROWS);
-            return Ok(Source::Blocks(Runs::new(blocks.into(), workers)));
+            return Ok(Source::Blocks { blocks: Runs::new(blocks.into(), workers), _held: held });
         }
         if let Some(resident) = plan.downcast_ref::<DataSourceExec>().and_then(ResidentSource::of) {
             // Cut into epochs first: which morsels are ruled out may differ from one to the next.
@@ -338,7 +325,7 @@ impl Run<'_> {
             let kept = resident.keep(mine);
             self.metrics.morsels_pruned.add(all - kept.len());
             let blocks = kept.into_iter().map(|m| resident.morsel(inputs, m)).collect();
-            return Ok(Source::Blocks(Runs::new(blocks, workers)));
+            return Ok(Source::Blocks { blocks: Runs::new(blocks, workers), _held: Held::default() });
         }
         if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx))
             && let Some(groups) = scan.row_groups().await?
@@ -443,6 +430,10 @@ impl Run<'_> {
         }
         for (at, instr) in bound.program.instrs.iter().enumerate() {
             let Instr::Probe(p) = instr else { continue };
+            if let Some(build) = bound.on_disk(p.table) {
+                workers = self.drain(settings, workers, bound, (at, p), build).await?;
+                continue;
+            }
             if !p.kind.has_tail() {
                 continue;
             }
@@ -471,6 +462,33 @@ impl Run<'_> {
         Ok(workers)
     }
 
+    /// Joins the rows that wait at instruction `at` with their table, part by part.
+    async fn drain(
+        &self,
+        settings: &Settings,
+        mut workers: Vec<Worker>,
+        bound: &Arc<Bound>,
+        (at, p): (usize, &Probe),
+        build: &Arc<DiskBuild>,
+    ) -> Result<Vec<Worker>> {
+        let (mut probe, mut registers) = (vec![], Arc::default());
+        for w in &mut workers {
+            let Engine::Chunks(chunks) = &mut w.engine else { return Err(Error::bug("only chunks wait for a table")) };
+            let mine = chunks.diverted.iter().position(|d| d.at == at).ok_or_else(|| Error::bug("no rows wait here"))?;
+            let mine = chunks.diverted.swap_remove(mine);
+            registers = mine.registers();
+            let (program, time) = (Arc::clone(&bound.program), self.metrics.compute.clone());
+            let written = settings.pool.run(move || {
+                let _timer = time.timer();
+                mine.finish(&program)
+            });
+            probe.extend(written.await?);
+        }
+        let (pool, cancel, metrics, out) = (&settings.pool, &self.cancel, &self.metrics, self.out.as_ref());
+        let (table, has_tail) = (usize::from(p.table), p.kind.has_tail());
+        Drain { stage: self.stage, pool, cancel, metrics, out, at, table, has_tail, registers }.run(workers, Arc::clone(build), probe).await
+    }
+
     async fn finish(
         &self,
         settings: &Settings,
@@ -482,6 +500,9 @@ impl Run<'_> {
         let last = self.epoch.as_ref().is_none_or(|e| e.is_final());
         let (mut groups, mut parts, mut reference) = (vec![], vec![], vec![]);
         let mut held = vec![];
+        if matches!(sink, Sink::Build { .. }) && workers.iter().all(|w| matches!(w.sink, WorkerSink::Rows(_))) {
+            return Ok(self.counted(self.finish_build(settings, workers, &program).await?));
+        }
         for w in workers {
             held.push(w.reservation);
             match w.sink {
@@ -494,6 +515,9 @@ impl Run<'_> {
             table_kind(self.stage.metric_set(), g.kind(), g.len());
         }
         let time = self.metrics.compute.clone();
+        if let Some(limit) = self.limit().filter(|_| !groups.is_empty()) {
+            return self.finish_limited(settings, groups, limit, (program, sink, late)).await;
+        }
         let output = if let Some(mut all) = reference.pop() {
             if let Some(before) = carried.reference.take() {
                 all.prepend(before);
@@ -502,15 +526,15 @@ impl Run<'_> {
                 all.finish(&program, checked)?
             } else {
                 carried.reference = Some(all);
-                Output::Blocks(vec![])
+                Output::Blocks(vec![], Held::default())
             }
         } else if let Sink::Group { .. } = &sink {
             groups.extend(carried.groups.take());
             if last {
-                Output::Blocks(finish_groups(groups, &pool, &program, &sink, checked, &time, late).await?)
+                Output::Blocks(finish_groups(groups, &pool, &program, &sink, checked, &time, late).await?, Held::default())
             } else {
                 carried.groups = Some(merge_groups(groups, &pool, &program, &sink, &time).await?);
-                Output::Blocks(vec![])
+                Output::Blocks(vec![], Held::default())
             }
         } else {
             pool.run(move || {
@@ -525,10 +549,92 @@ impl Run<'_> {
         Ok(self.counted(output))
     }
 
+    /// The join table of the workers' rows; on disk where the memory does not hold them.
+    async fn finish_build(&self, settings: &Settings, mut workers: Vec<Worker>, program: &Arc<crate::Program>) -> Result<Output> {
+        let bytes: usize = workers.iter().map(|w| w.reservation.size()).sum();
+        let rows: usize = workers.iter().map(Worker::rows).sum();
+        let divided = workers.iter().any(|w| w.divider.is_some());
+        // The rows as one, and the table over them.
+        let reservation = self.reservation(false);
+        let grown = reservation.try_grow(bytes + rows * TABLE_ROW);
+        if let Some(limit) = self.limit().filter(|l| divided || bytes >= SPILL_BYTES && (grown.is_err() || l.is_near())) {
+            drop(reservation);
+            let tasks = workers.into_iter().map(|mut w| {
+                settings.pool.run(move || {
+                    w.spill()?;
+                    w.divider.map(Divider::finish).transpose()
+                })
+            });
+            let files = futures::future::try_join_all(tasks).await?.into_iter().flatten().flatten().collect();
+            let (program, sink, reservation) = (Arc::clone(program), self.stage.sink().clone(), self.reservation(false));
+            return Ok(Output::Disk(Arc::new(DiskBuild { files, program, sink, spiller: limit.spiller, reservation })));
+        }
+        grown?;
+        let mut parts = vec![];
+        for w in &mut workers {
+            if let WorkerSink::Rows(r) = &mut w.sink {
+                parts.extend(r.take(program)?);
+            }
+        }
+        self.table(settings, parts, program, reservation, Built::size).await
+    }
+
+    /// The join table of these rows; in the end `reservation` is as large as `size` says.
+    async fn table(
+        &self,
+        settings: &Settings,
+        parts: Vec<Block>,
+        program: &Arc<crate::Program>,
+        reservation: MemoryReservation,
+        size: fn(&Built) -> usize,
+    ) -> Result<Output> {
+        let (program, sink, time) = (Arc::clone(program), self.stage.sink().clone(), self.metrics.compute.clone());
+        let built = settings.pool.run(move || {
+            let _timer = time.timer();
+            let built = build(&parts, &program, &sink)?;
+            drop(parts);
+            reservation.resize(size(&built));
+            Ok(built.holding(Held::new(reservation)))
+        });
+        Ok(Output::Table(Arc::new(built.await?)))
+    }
+
+    /// The groups' rows where the memory is limited: merged there if it holds them, else from disk.
+    async fn finish_limited(
+        &self,
+        settings: &Settings,
+        groups: Vec<GroupSink>,
+        Limit { spiller, cancel, .. }: Limit,
+        (program, sink, late): (Arc<crate::Program>, Sink, Option<Arc<LateKeys>>),
+    ) -> Result<Output> {
+        let (pool, checked, time) = (settings.pool.clone(), settings.checked, self.metrics.compute.clone());
+        let reservation = self.reservation(true);
+        // The merged groups, then their rows.
+        let merged = groups.iter().map(GroupSink::size).sum();
+        if !groups.iter().any(GroupSink::has_spilled) && reservation.try_grow(merged).is_ok() {
+            let blocks = finish_groups(groups, &pool, &program, &sink, checked, &time, late).await?;
+            reservation.resize(blocks.iter().flat_map(|b| &b.columns).map(vector_size).sum());
+            return Ok(self.counted(Output::Blocks(blocks, Held::new(reservation))));
+        }
+        let tasks = groups.into_iter().map(|mut g| {
+            let (time, spiller, cancel) = (time.clone(), spiller.clone(), cancel.clone());
+            pool.run(move || {
+                let _timer = time.timer();
+                g.spill(&spiller, &cancel)?;
+                Ok(g.take_spilled())
+            })
+        });
+        let files = futures::future::try_join_all(tasks).await?.into_iter().flatten().collect();
+        let rows = self.metrics.output_rows.clone();
+        Ok(Output::Parts(Arc::new(Parts { files, program, sink, checked, late, spiller, reservation, cancel, time, rows })))
+    }
+
     /// Counts what leaves.
     fn counted(&self, output: Output) -> Output {
         match &output {
-            Output::Blocks(blocks) => self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum()),
+            Output::Blocks(blocks, _) => self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum()),
+            // Counted as they are finished.
+            Output::Parts(_) | Output::Disk(_) => {}
             Output::Table(t) => {
                 table_kind(self.stage.metric_set(), t.table.kind(), t.table.rows());
                 self.metrics.output_rows.add(t.table.rows());
@@ -547,7 +653,7 @@ async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {
 }
 
 /// Sends a collect sink's rows on.
-async fn flush(worker: &mut Worker, stage: &StageExec, out: &BatchSender, metrics: &StageMetrics) -> Result<()> {
+pub(super) async fn flush(worker: &mut Worker, stage: &StageExec, out: &BatchSender, metrics: &StageMetrics) -> Result<()> {
     let WorkerSink::Rows(rows) = &mut worker.sink else { return Ok(()) };
     if let Some(b) = rows.take(stage.program())? {
         // From here on the rows are the reader's.

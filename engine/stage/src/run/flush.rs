@@ -2,12 +2,17 @@
 //!
 //! A table of many keys of which few come again only misses the cache. It is emptied instead when it is
 //! full: its groups go, in order of the part that their keys' hash falls into, to a list. At the end each
-//! part is merged on its own, in a table that fits the cache.
+//! part is merged on its own, in a table that fits the cache. Where memory is short the list goes to disk.
 
 use super::sink::GroupSink;
-use crate::Result;
+use super::spill::{self, Piece, Spilled, Spiller};
+use crate::{Cancel, Error, Result};
+use arrow::array::{ArrayRef, AsArray, ListArray};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::Field;
 use millstream_kernels::group::State;
 use millstream_kernels::{Strings, Values, Vector, gather};
+use std::sync::Arc;
 
 /// Parts that groups are divided into.
 pub(super) const PARTS: usize = 64;
@@ -41,7 +46,7 @@ impl Flushed {
     /// # Errors
     /// What the kernels raise.
     pub(super) fn of(sink: &GroupSink) -> Result<Self> {
-        let parts = sink.groups().parts(PARTS)?;
+        let parts = sink.groups().parts(PARTS, sink.level())?;
         let mut bounds = vec![0usize; PARTS + 1];
         parts.iter().for_each(|p| bounds[*p as usize + 1] += 1);
         (0..PARTS).for_each(|p| bounds[p + 1] += bounds[p]);
@@ -82,23 +87,115 @@ impl Flushed {
     /// # Errors
     /// What the kernels raise.
     pub(super) fn add_to(&self, all: &mut GroupSink, part: usize) -> Result<()> {
+        match self.part(part) {
+            Some((keys, states)) => add(all, &keys, &states),
+            None => Ok(()),
+        }
+    }
+
+    /// The keys and states of part `part`, none where it is empty.
+    fn part(&self, part: usize) -> Option<(Vec<Vector>, Vec<Raw>)> {
         let (start, end) = (self.bounds[part], self.bounds[part + 1]);
         let n = end - start;
-        if n == 0 {
-            return Ok(());
-        }
-        let keys: Vec<Vector> = self.keys.iter().map(|k| k.slice(start, n)).collect();
-        let (to, states, groups) = all.adopted(&keys, n)?;
-        for (s, raw) in states.iter_mut().zip(&self.states) {
-            match raw {
-                Raw::Values(v) => s.merge_raw(&v.slice(start, n), to, groups)?,
-                Raw::Distinct { groups: of, values } => {
-                    let (from, until) = (of.partition_point(|g| (*g as usize) < start), of.partition_point(|g| (*g as usize) < end));
-                    let ids: Vec<u32> = of[from..until].iter().map(|g| to[*g as usize - start]).collect();
-                    s.update(&ids, groups, Some(&values.slice(from, until - from)), None)?;
-                }
+        let states = self.states.iter().map(|raw| match raw {
+            Raw::Values(v) => Raw::Values(v.slice(start, n)),
+            Raw::Distinct { groups: of, values } => {
+                let (from, until) = (of.partition_point(|g| (*g as usize) < start), of.partition_point(|g| (*g as usize) < end));
+                let groups = of[from..until].iter().map(|g| g - start as u32).collect();
+                Raw::Distinct { groups, values: values.slice(from, until - from) }
+            }
+        });
+        (n > 0).then(|| (self.keys.iter().map(|k| k.slice(start, n)).collect(), states.collect()))
+    }
+}
+
+/// Adds groups of these keys.
+fn add(all: &mut GroupSink, keys: &[Vector], raw: &[Raw]) -> Result<()> {
+    let n = keys.first().map_or(0, |k| k.values.len());
+    let (to, states, groups) = all.adopted(keys, n)?;
+    for (s, raw) in states.iter_mut().zip(raw) {
+        match raw {
+            Raw::Values(v) => s.merge_raw(v, to, groups)?,
+            Raw::Distinct { groups: of, values } => {
+                let ids: Vec<u32> = of.iter().map(|g| to[*g as usize]).collect();
+                s.update(&ids, groups, Some(values), None)?;
             }
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Groups on disk, divided by part.
+pub(super) struct OnDisk {
+    file: Spilled,
+    /// The pieces of each part.
+    parts: Vec<Vec<Piece>>,
+    keys: usize,
+    /// Which states are lists of distinct values.
+    distinct: Vec<bool>,
+}
+
+impl OnDisk {
+    /// Writes the groups of full tables; none where there are none.
+    ///
+    /// # Errors
+    /// A full disk, with the file's name; `Closed` when cancelled.
+    pub(super) fn write(flushed: Vec<Flushed>, to: &Spiller, cancel: &Cancel) -> Result<Option<Self>> {
+        let Some(first) = flushed.first() else { return Ok(None) };
+        let (keys, distinct) = (first.keys.len(), first.states.iter().map(|s| matches!(s, Raw::Distinct { .. })).collect());
+        let mut file = to.file()?;
+        let mut parts = vec![vec![]; PARTS];
+        for (p, pieces) in parts.iter_mut().enumerate() {
+            cancel.check()?;
+            for (keys, states) in flushed.iter().filter_map(|f| f.part(p)) {
+                let n = keys[0].values.len();
+                let keys = keys.iter().map(|k| spill::stored(k, n));
+                let states = states.iter().map(|s| match s {
+                    Raw::Values(v) => spill::stored(v, n),
+                    Raw::Distinct { groups, values } => lists(groups, values, n),
+                });
+                pieces.push(file.write(keys.chain(states).collect::<Result<_>>()?, n)?);
+            }
+        }
+        Ok(Some(Self { file: file.finish()?, parts, keys, distinct }))
+    }
+
+    /// How many pieces part `part` has.
+    pub(super) fn pieces(&self, part: usize) -> usize {
+        self.parts[part].len()
+    }
+
+    /// Adds the groups of piece `piece` of part `part` to `all`.
+    ///
+    /// # Errors
+    /// What the disk says, and the kernels.
+    pub(super) fn add_to(&self, all: &mut GroupSink, part: usize, piece: usize) -> Result<()> {
+        let piece = self.parts[part][piece];
+        let columns = self.file.read(piece)?;
+        let keys = spill::block(&columns[..self.keys], piece.rows)?.columns;
+        let states = columns[self.keys..].iter().zip(&self.distinct).map(|(c, distinct)| match distinct {
+            true => listed(c),
+            false => Ok(Raw::Values(spill::block(std::slice::from_ref(c), piece.rows)?.columns.remove(0))),
+        });
+        add(all, &keys, &states.collect::<Result<Vec<_>>>()?)
+    }
+}
+
+/// A list of values for each of `n` groups; `groups` is ascending.
+fn lists(groups: &[u32], values: &Vector, n: usize) -> Result<ArrayRef> {
+    let ends = (0..=n).map(|g| groups.partition_point(|o| (*o as usize) < g) as i32);
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(ends.collect::<Vec<_>>()));
+    let values = spill::stored(values, groups.len())?;
+    let field = Arc::new(Field::new_list_field(arrow::array::Array::data_type(&values).clone(), true));
+    Ok(Arc::new(ListArray::try_new(field, offsets, values, None)?))
+}
+
+fn listed(lists: &ArrayRef) -> Result<Raw> {
+    let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::bug("lists of distinct values expected"))?;
+    let of = lists.offsets().windows(2).enumerate();
+    let groups: Vec<u32> = of.flat_map(|(g, w)| std::iter::repeat_n(g as u32, (w[1] - w[0]) as usize)).collect();
+    let first = lists.offsets()[0] as usize;
+    let values = lists.values().slice(first, groups.len());
+    let values = spill::block(&[values], groups.len())?.columns.remove(0);
+    Ok(Raw::Distinct { groups, values })
 }

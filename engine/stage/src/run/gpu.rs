@@ -144,6 +144,7 @@ impl DeviceSink {
             constants: whole.constants.clone(),
             values: vec![],
             tables: whole.tables.clone(),
+            disk: vec![],
         });
         let types: Vec<KeyType> = split.keys.iter().map(|k| program.key_type(*k)).collect();
         let groups = Groups::new(&types);

@@ -2,10 +2,10 @@
 
 use super::flush::PARTS;
 use super::late::LateKeys;
-use super::sink::{GroupSink, build, join_blocks, sort};
+use super::sink::{GroupSink, join_blocks, sort};
 use crate::convert::Block;
 use crate::program::Sink;
-use crate::run::Output;
+use crate::run::{Held, Output};
 use crate::{Error, Result};
 use datafusion::physical_plan::metrics::Time;
 use std::sync::Arc;
@@ -13,14 +13,13 @@ use std::sync::Arc;
 /// What a sink over rows leaves of the workers' rows.
 pub(super) fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Sink) -> Result<Output> {
     match sink {
-        Sink::Build { .. } => Ok(Output::Table(Arc::new(build(&parts, program, sink)?))),
         Sink::Sort { columns, visible, order, fetch } => {
             let types: Vec<_> = columns.iter().map(|c| program.data_type(*c).clone()).collect();
             let mut block = sort(&join_blocks(&parts, program, columns)?, &types, order, *fetch)?;
             block.columns.truncate(*visible);
-            Ok(Output::Blocks(vec![block]))
+            Ok(Output::Blocks(vec![block], Held::default()))
         }
-        _ => Ok(Output::Blocks(parts)),
+        _ => Ok(Output::Blocks(parts, Held::default())),
     }
 }
 

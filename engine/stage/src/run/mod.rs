@@ -1,6 +1,8 @@
 //! Running a stage: chunks through the program, rows into the sink.
 
 pub mod chunk;
+mod divide;
+mod drain;
 mod driver;
 mod flush;
 pub mod gpu;
@@ -8,15 +10,20 @@ mod late;
 mod learned;
 mod merge;
 mod metrics;
+mod parts;
 mod probe;
 pub mod reference;
 pub mod sink;
 mod source;
+mod spill;
+mod worker;
 
+pub use divide::DiskBuild;
+pub use driver::{Held, Output, run_stage};
 pub(crate) use driver::{MORSEL_ROWS, see_through};
-pub use driver::{Output, run_stage};
 pub use learned::InTable;
 pub use metrics::{GpuMetrics, StageMetrics};
+pub use parts::Parts;
 
 use crate::convert::Block;
 use crate::program::{Constant, ConstantSource, Program, physical};
@@ -48,6 +55,8 @@ pub struct Built {
     probe_null: AtomicU8,
     /// Whether there was any probe row (`NOT IN`).
     probed: AtomicU8,
+    /// The memory that it takes.
+    held: Held,
 }
 
 impl std::fmt::Debug for Built {
@@ -80,7 +89,14 @@ impl Built {
             matched: OnceLock::new(),
             probe_null: AtomicU8::new(0),
             probed: AtomicU8::new(0),
+            held: Held::default(),
         })
+    }
+
+    /// With the reservation of the memory that it takes.
+    pub(crate) fn holding(mut self, held: Held) -> Self {
+        self.held = held;
+        self
     }
 
     fn mark(&self, row: usize) {
@@ -94,8 +110,12 @@ impl Built {
 
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
-        let columns: usize = self.columns.iter().chain(&self.keys).map(vector_size).sum();
-        self.table.size() + self.matched.get().map_or(0, Vec::len) + columns
+        self.columns.iter().chain(&self.keys).map(vector_size).sum::<usize>() + self.table_size()
+    }
+
+    /// Bytes of the table and of what it remembers of its rows, without the rows.
+    pub fn table_size(&self) -> usize {
+        self.table.size() + self.table.rows()
     }
 }
 
@@ -124,6 +144,8 @@ pub struct Bound {
     pub values: Vec<Value>,
     /// The tables it probes.
     pub tables: Vec<Arc<Built>>,
+    /// Those that are on disk; their place in `tables` is taken by one without rows, or by a part.
+    pub(crate) disk: Vec<Option<Arc<DiskBuild>>>,
 }
 
 impl Bound {
@@ -140,7 +162,12 @@ impl Bound {
                 _ => c.value(0),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { program, constants, values, tables })
+        Ok(Self { program, constants, values, tables, disk: vec![] })
+    }
+
+    /// Table `table`, if it is on disk.
+    pub(crate) fn on_disk(&self, table: u16) -> Option<&Arc<DiskBuild>> {
+        self.disk.get(usize::from(table))?.as_ref()
     }
 }
 

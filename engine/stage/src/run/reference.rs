@@ -4,7 +4,7 @@
 //! filtered, joined by nested loops, grouped in an ordered map and sorted by value.
 
 use super::chunk::evaluate;
-use super::driver::Output;
+use super::driver::{Held, Output};
 use super::{Bound, Built};
 use crate::convert::Block;
 use crate::program::{AggregateCall, AggregateFunction, Program, Sink, SortKey, physical};
@@ -230,14 +230,14 @@ impl ReferenceSink {
         let reads = self.sink.reads();
         let types: Vec<DataType> = reads.iter().map(|r| program.data_type(*r).clone()).collect();
         match &self.sink {
-            Sink::Collect { .. } => Ok(Output::Blocks(vec![block(&self.rows, &types)?])),
+            Sink::Collect { .. } => Ok(Output::Blocks(vec![block(&self.rows, &types)?], Held::default())),
             Sink::Sort { visible, order, fetch, .. } => {
                 let mut rows = self.rows;
                 rows.sort_by(|a, b| order.iter().map(|k| by(k, a, b)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal));
                 rows.truncate(fetch.unwrap_or(usize::MAX));
                 let mut sorted = block(&rows, &types)?;
                 sorted.columns.truncate(*visible);
-                Ok(Output::Blocks(vec![sorted]))
+                Ok(Output::Blocks(vec![sorted], Held::default()))
             }
             Sink::Build { keys, null_equals_null, .. } => {
                 let mut all = block(&self.rows, &types)?;
@@ -246,7 +246,9 @@ impl ReferenceSink {
                 let built = Built::new(all.columns, &key_types, payload, types[keys.len()..].to_vec(), all.rows, *null_equals_null)?;
                 Ok(Output::Table(Arc::new(built)))
             }
-            Sink::Group { keys, aggregates } => Ok(Output::Blocks(vec![group(&self.rows, program, keys, aggregates, checked)?])),
+            Sink::Group { keys, aggregates } => {
+                Ok(Output::Blocks(vec![group(&self.rows, program, keys, aggregates, checked)?], Held::default()))
+            }
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::Built;
 use super::chunk::{Registers, RowSink};
-use super::flush::{self, Flushed};
+use super::flush::{self, Flushed, OnDisk};
+use super::spill::Spiller;
 use crate::convert::{Block, to_array};
 use crate::program::{AggregateCall, AggregateFunction, Program, Sink, SortKey};
-use crate::{Error, Result};
+use crate::{Cancel, Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
@@ -32,6 +33,9 @@ pub struct GroupSink {
     /// Rows since the table was last emptied.
     rows: usize,
     flushed: Vec<Flushed>,
+    spilled: Vec<OnDisk>,
+    /// How often the groups were divided into parts before they came here.
+    level: u32,
 }
 
 impl GroupSink {
@@ -58,7 +62,40 @@ impl GroupSink {
             fresh,
             rows: 0,
             flushed: vec![],
+            spilled: vec![],
+            level: 0,
         })
+    }
+
+    /// Groups that are one part of those that were divided `level` times.
+    pub(super) fn at_level(mut self, level: u32) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// How often the groups were divided into parts before they came here.
+    pub(super) fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// Moves all groups to disk.
+    ///
+    /// # Errors
+    /// A full disk; `Closed` when cancelled; what the kernels raise.
+    pub(super) fn spill(&mut self, to: &Spiller, cancel: &Cancel) -> Result<()> {
+        self.flush()?;
+        self.spilled.extend(OnDisk::write(std::mem::take(&mut self.flushed), to, cancel)?);
+        Ok(())
+    }
+
+    /// Whether groups have gone to disk.
+    pub(super) fn has_spilled(&self) -> bool {
+        !self.spilled.is_empty()
+    }
+
+    /// The groups on disk.
+    pub(super) fn take_spilled(&mut self) -> Vec<OnDisk> {
+        std::mem::take(&mut self.spilled)
     }
 
     /// Empties the table: its groups are divided by part, to be merged at the end.
@@ -124,6 +161,7 @@ impl GroupSink {
     pub fn kind(&self) -> &'static str {
         match self {
             _ if self.global => "one",
+            _ if self.has_spilled() => "spilled",
             _ if !self.flushed.is_empty() => "radix",
             _ => self.groups.kind(),
         }
@@ -316,6 +354,8 @@ fn states(of: &[(AggregateOp, KeyType)]) -> Result<Vec<State>> {
 /// Rows as they come: collect, build and sort start from it.
 pub struct RowsSink {
     registers: Vec<Reg>,
+    /// How many of the first are a join's keys.
+    keys: usize,
     columns: Vec<Growing>,
     rows: usize,
 }
@@ -324,7 +364,27 @@ impl RowsSink {
     /// A sink of these registers of `program`.
     pub fn new(program: &Program, registers: Vec<Reg>) -> Self {
         let columns = registers.iter().map(|r| Growing::new(program.ty(*r))).collect();
-        Self { registers, columns, rows: 0 }
+        Self { registers, keys: 0, columns, rows: 0 }
+    }
+
+    /// The sink of a join's build side, whose first `keys` registers are the keys.
+    pub fn keyed(self, keys: usize) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// How many of the first columns are a join's keys.
+    pub fn keys(&self) -> usize {
+        self.keys
     }
 
     /// Bytes of memory held.
@@ -337,7 +397,7 @@ impl RowsSink {
     /// # Errors
     /// As [`Growing::finish`].
     pub fn take(&mut self, program: &Program) -> Result<Option<Block>> {
-        let full = std::mem::replace(self, Self::new(program, self.registers.clone()));
+        let full = std::mem::replace(self, Self::new(program, self.registers.clone()).keyed(self.keys));
         if full.rows == 0 {
             return Ok(None);
         }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "Instant::now: how long a fetch took is a metric")]
 
+use super::driver::{Held, MORSEL_ROWS};
+use super::parts::Parts;
+use super::split;
 use crate::Result;
 use crate::convert::{Block, Reader};
 use crate::scan::{Fetched, ParquetScan, RowGroup};
@@ -10,13 +13,15 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::physical_plan::metrics::Time;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio::sync::{Mutex, mpsc};
 
 /// What workers take their input from.
 pub(super) enum Source {
     Groups { scan: Arc<ParquetScan>, groups: Runs<RowGroup> },
-    Blocks(Runs<Block>),
+    Blocks { blocks: Runs<Block>, _held: Held },
+    Parts { parts: Arc<Parts>, next: AtomicUsize },
     Streams { batches: Mutex<mpsc::Receiver<datafusion::error::Result<RecordBatch>>>, _tasks: Vec<SpawnedTask<()>> },
 }
 
@@ -46,6 +51,7 @@ impl<T> Runs<T> {
 pub(super) enum Morsel {
     Fetched(Fetched),
     Block(Block),
+    Part(Arc<Parts>, usize),
     Batch(RecordBatch),
 }
 
@@ -60,7 +66,11 @@ impl Source {
                 fetch.add_elapsed(started);
                 Ok(Some(Morsel::Fetched(fetched)))
             }
-            Source::Blocks(blocks) => Ok(blocks.take(w).map(Morsel::Block)),
+            Source::Blocks { blocks, .. } => Ok(blocks.take(w).map(Morsel::Block)),
+            Source::Parts { parts, next } => {
+                let part = next.fetch_add(1, Ordering::Relaxed);
+                Ok((part < parts.len()).then(|| Morsel::Part(Arc::clone(parts), part)))
+            }
             Source::Streams { batches, .. } => match batches.lock().await.recv().await {
                 Some(batch) => Ok(Some(Morsel::Batch(batch?))),
                 None => Ok(None),
@@ -71,8 +81,8 @@ impl Source {
     /// Another morsel of worker `w`, if there is one to be had without waiting.
     pub(super) fn ready(&self, w: usize) -> Option<Morsel> {
         match self {
-            Source::Blocks(blocks) => blocks.take(w).map(Morsel::Block),
-            Source::Groups { .. } | Source::Streams { .. } => None,
+            Source::Blocks { blocks, .. } => blocks.take(w).map(Morsel::Block),
+            Source::Groups { .. } | Source::Parts { .. } | Source::Streams { .. } => None,
         }
     }
 }
@@ -83,6 +93,10 @@ impl Morsel {
         match self {
             Morsel::Fetched(f) => f.decode(take),
             Morsel::Block(b) => take(b),
+            Morsel::Part(parts, part) => parts.each(part, |b| {
+                let columns = inputs.iter().map(|i| b.columns[*i].clone().shared()).collect();
+                split(vec![Block { columns, rows: b.rows }], MORSEL_ROWS).into_iter().try_for_each(&mut take)
+            }),
             Morsel::Batch(b) => {
                 let block = reader.block(&b, inputs)?;
                 take(block)

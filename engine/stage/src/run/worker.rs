@@ -1,0 +1,188 @@
+//! One worker of a stage: its chunks and its part of the sink.
+
+use super::chunk::{Chunks, Columns, RowSink};
+use super::divide::Divider;
+use super::gpu::DeviceWorker;
+use super::metrics::StageMetrics;
+use super::reference::{ReferenceSink, RowProgram};
+use super::sink::{GroupSink, RowsSink};
+use super::source::Morsel;
+use super::spill::Spiller;
+use crate::convert::{Block, Reader};
+use crate::program::Reg;
+use crate::scan::Fetched;
+use crate::{Cancel, Error, Result};
+use datafusion::execution::memory_pool::{MemoryPool, MemoryReservation};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One worker: its chunks and its part of the sink.
+pub(super) struct Worker {
+    pub(super) sink: WorkerSink,
+    pub(super) engine: Engine,
+    pub(super) reader: Reader,
+    pub(super) reservation: MemoryReservation,
+    pub(super) metrics: StageMetrics,
+    /// Where what the memory limit does not allow goes; none where the memory is not limited, or what the
+    /// sink holds has to stay.
+    pub(super) limit: Option<Limit>,
+    /// Rows of a build side that have gone to disk.
+    pub(super) divider: Option<Divider>,
+}
+
+/// A limited memory, and where the rest goes.
+#[derive(Clone)]
+pub(super) struct Limit {
+    pub(super) pool: Arc<dyn MemoryPool>,
+    pub(super) bytes: usize,
+    pub(super) spiller: Spiller,
+    pub(super) cancel: Cancel,
+}
+
+impl Limit {
+    /// Whether so much is in use that build sides, which stay until their readers are done, should leave
+    /// the rest to groups and sorts.
+    pub(super) fn is_near(&self) -> bool {
+        self.pool.reserved() > self.bytes / 5 * 3
+    }
+}
+
+pub(super) enum Engine {
+    Chunks(Chunks),
+    Device(DeviceWorker),
+    Rows(RowProgram),
+}
+
+pub(super) enum WorkerSink {
+    Group(Box<GroupSink>),
+    Rows(RowsSink),
+    Reference(ReferenceSink),
+}
+
+/// Rows of a row group after which a worker says what it holds.
+const RESERVE_ROWS: usize = 16 * 1024;
+
+/// What is smaller than this is not worth a file: there is no memory to work in.
+pub(super) const SPILL_BYTES: usize = 1 << 20;
+
+impl Worker {
+    /// Build rows that the sink holds.
+    pub(super) fn rows(&self) -> usize {
+        if let WorkerSink::Rows(r) = &self.sink { r.len() } else { 0 }
+    }
+
+    /// Takes a morsel to the end of the program.
+    pub(super) fn morsel(&mut self, morsel: Morsel, inputs: &[usize]) -> Result<()> {
+        match morsel {
+            Morsel::Fetched(f) if matches!(self.engine, Engine::Chunks(_)) => self.row_group(f),
+            morsel => {
+                let mut reader = std::mem::take(&mut self.reader);
+                morsel.blocks(inputs, &mut reader, |b| self.block(b))?;
+                self.reader = reader;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a row group, decoding only what the program asks for.
+    fn row_group(&mut self, fetched: Fetched) -> Result<()> {
+        let rows = fetched.rows();
+        let columns: Rc<RefCell<dyn Columns>> = Rc::new(RefCell::new(fetched.open()?));
+        self.metrics.input_rows.add(rows);
+        let mut at = 0;
+        while at < rows {
+            let next = rows.min(at + RESERVE_ROWS);
+            let Engine::Chunks(c) = &mut self.engine else { return Err(Error::bug("the reference reads whole blocks")) };
+            c.late(&columns, at..next, self.sink.rows()?)?;
+            self.reserve()?;
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, block: Block) -> Result<()> {
+        self.metrics.input_rows.add(block.rows);
+        match (&mut self.engine, &mut self.sink) {
+            (Engine::Chunks(c), sink) => c.block(&block, sink.rows()?)?,
+            (Engine::Device(d), WorkerSink::Group(sink)) => d.block(block, sink)?,
+            (Engine::Device(_), _) => return Err(Error::bug("the device has group sinks only")),
+            (Engine::Rows(p), WorkerSink::Reference(sink)) => p.block(&block, sink)?,
+            (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
+        }
+        self.reserve()
+    }
+
+    /// Says what the sink holds. Groups and build rows that the memory limit does not allow go to disk.
+    pub(super) fn reserve(&mut self) -> Result<()> {
+        let held = match &self.sink {
+            // Emptying the table takes as much again.
+            WorkerSink::Group(g) if self.limit.is_some() => 2 * g.size(),
+            WorkerSink::Group(g) => g.size(),
+            WorkerSink::Rows(r) => r.size(),
+            WorkerSink::Reference(_) => 0,
+        };
+        let grown = self.reservation.try_resize(held);
+        let Some(limit) = &self.limit else { return Ok(grown?) };
+        match (&self.sink, grown) {
+            (WorkerSink::Rows(_), Ok(())) if held >= SPILL_BYTES && limit.is_near() => self.spill(),
+            (_, Err(_)) if held >= SPILL_BYTES => self.spill(),
+            (_, grown) => Ok(grown?),
+        }
+    }
+
+    /// Moves what the sink holds to disk.
+    pub(super) fn spill(&mut self) -> Result<()> {
+        let Some(limit) = &self.limit else { return Err(Error::bug("nowhere to spill to")) };
+        match &mut self.sink {
+            WorkerSink::Group(g) => g.spill(&limit.spiller, &limit.cancel)?,
+            WorkerSink::Rows(r) => {
+                let Engine::Chunks(chunks) = &self.engine else { return Err(Error::bug("only chunks make build rows")) };
+                if let Some(block) = r.take(&chunks.bound.program)? {
+                    let new = || Divider::new(&limit.spiller, &limit.cancel, r.keys(), 0);
+                    self.divider.get_or_insert_with(new).write(&block)?;
+                }
+            }
+            WorkerSink::Reference(_) => return Err(Error::bug("the reference keeps everything")),
+        }
+        self.reservation.free();
+        Ok(())
+    }
+
+    /// Runs rows on from the probe at instruction `at`.
+    pub(super) fn resume(&mut self, at: usize, registers: &[Reg], block: &Block) -> Result<()> {
+        match &mut self.engine {
+            Engine::Chunks(c) => c.resume(at, registers, block, self.sink.rows()?)?,
+            Engine::Rows(_) | Engine::Device(_) => return Err(Error::bug("only chunks are resumed")),
+        }
+        self.reserve()
+    }
+
+    pub(super) fn tail(&mut self, at: usize, range: std::ops::Range<usize>) -> Result<()> {
+        match (&mut self.engine, &mut self.sink) {
+            (Engine::Chunks(c), sink) => c.tail(at, range, sink.rows()?)?,
+            (Engine::Rows(p), WorkerSink::Reference(sink)) => p.tail(at, range, sink)?,
+            (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
+            (Engine::Device(_), _) => return Err(Error::bug("a tail on the device")),
+        }
+        self.reserve()
+    }
+
+    /// Takes the groups that the device still has.
+    pub(super) fn land(&mut self) -> Result<()> {
+        if let (Engine::Device(d), WorkerSink::Group(sink)) = (&mut self.engine, &mut self.sink) {
+            d.finish(sink)?;
+        }
+        self.reserve()
+    }
+}
+
+impl WorkerSink {
+    fn rows(&mut self) -> Result<&mut dyn RowSink> {
+        match self {
+            WorkerSink::Group(g) => Ok(g.as_mut()),
+            WorkerSink::Rows(r) => Ok(r),
+            WorkerSink::Reference(_) => Err(Error::bug("the reference takes values, not registers")),
+        }
+    }
+}
