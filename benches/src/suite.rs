@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(tpch.tables.len(), 8);
         assert_eq!(tpch.query("q6").unwrap().id, "q6");
         assert!(tpch.query("q23").is_none() && suite("tpcx").is_none());
-        assert_eq!(tpch.scales().collect::<Vec<_>>(), [0.01, 0.1, 1.0]);
+        assert_eq!(tpch.scales().collect::<Vec<_>>(), [0.01, 0.1, 1.0, 10.0]);
     }
 
     #[test]

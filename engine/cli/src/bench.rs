@@ -121,35 +121,22 @@ fn ids(suite: &Suite) -> Vec<&str> {
     suite.queries.iter().map(|q| q.id).collect()
 }
 
-/// Runs a query once to warm up and verify, then `--iterations` times by the clock, with a `tick` before each.
+/// Runs a query once to warm up, then `--iterations` times by the clock, with a `tick` before each, and once
+/// more to verify its rows where an answer is at hand: keeping them is not the engine's memory.
 async fn measure((suite, scale): (&Suite, f64), q: &Query, session: &Session, a: &BenchArgs, tick: &dyn Fn()) -> Measured {
     let mut m = Measured::default();
-    match one(q, session).await {
-        Err(e) => {
-            m.error = Some(e);
-            return m;
-        }
-        Ok((batches, plan, _)) => {
-            m.rows = batches.iter().map(RecordBatch::num_rows).sum();
-            m.profile = profile_of(&plan);
-            match answer(suite, scale, q) {
-                Ok(Some(expected)) => {
-                    let outcome = verify(q, &expected, &batches);
-                    m.verified = Some(outcome.is_ok());
-                    m.error = outcome.err().map(|e| e.to_string());
-                }
-                Ok(None) => {}
-                Err(e) => m.error = Some(e.to_string()),
-            }
-        }
+    if let Err(e) = timed(q, session).await {
+        m.error = Some(e);
+        return m;
     }
     usage::reset_peak();
     let cpu_before = usage::cpu_s();
     for _ in 0..a.iterations {
         tick();
-        match one(q, session).await {
-            Ok((_, plan, ms)) => {
+        match timed(q, session).await {
+            Ok((plan, rows, ms)) => {
                 m.runs_ms.push(ms);
+                m.rows = rows;
                 m.profile = profile_of(&plan);
             }
             Err(e) => m.error = Some(e),
@@ -157,6 +144,13 @@ async fn measure((suite, scale): (&Suite, f64), q: &Query, session: &Session, a:
     }
     m.peak_rss_mb = usage::peak_rss_mb();
     m.cpu_s = cpu_before.zip(usage::cpu_s()).map(|(before, after)| (after - before) / a.iterations.max(1) as f64);
+    let outcome = match answer(suite, scale, q) {
+        Ok(None) => return m,
+        Ok(Some(expected)) => one(q, session).await.and_then(|(batches, ..)| verify(q, &expected, &batches).map_err(|e| e.to_string())),
+        Err(e) => Err(e.to_string()),
+    };
+    m.verified = Some(outcome.is_ok());
+    m.error = m.error.or(outcome.err());
     m
 }
 
@@ -167,6 +161,19 @@ async fn one(q: &Query, session: &Session) -> Result<(Vec<RecordBatch>, Arc<dyn 
     let plan = session.sql(q.sql).await.map_err(text)?.plan().await.map_err(text)?;
     let batches = datafusion::physical_plan::collect(Arc::clone(&plan), session.context().task_ctx()).await.map_err(|e| text(e.into()))?;
     Ok((batches, plan, started.elapsed().as_secs_f64() * 1e3))
+}
+
+/// As [`one`], the rows let go as they come: what they take is not the engine's memory.
+async fn timed(q: &Query, session: &Session) -> Result<(Arc<dyn ExecutionPlan>, usize, f64), String> {
+    let started = Instant::now();
+    let text = |e: millstream::Error| e.to_string();
+    let plan = session.sql(q.sql).await.map_err(text)?.plan().await.map_err(text)?;
+    let mut rows = millstream::run(session, &plan).map_err(text)?;
+    let mut count = 0;
+    while let Some(batch) = rows.next().await {
+        count += batch.map_err(text)?.num_rows();
+    }
+    Ok((plan, count, started.elapsed().as_secs_f64() * 1e3))
 }
 
 fn print_line(q: &Query, m: &Measured, verbose: bool) -> std::io::Result<()> {

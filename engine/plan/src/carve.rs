@@ -4,12 +4,13 @@
 
 use crate::Rules;
 use crate::open::{Open, covers_join};
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::expressions::{Literal, UnKnownColumn};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -96,7 +97,7 @@ impl Carving {
         if !ordered && is_pipeline(plan) {
             let open = self.open(plan)?;
             let columns = open.columns.clone();
-            return Ok(open.finish(Sink::Collect { columns }, plan.schema(), self)?);
+            return Ok(with_facts(open.finish(Sink::Collect { columns }, plan.schema(), self)?, plan));
         }
         self.children(plan)
     }
@@ -116,7 +117,7 @@ impl Carving {
     /// The stage that ends in this node, if the node ends one.
     fn breaker(&self, plan: &Plan) -> Result<Option<Plan>> {
         if let Some(node) = plan.downcast_ref::<AggregateExec>() {
-            return Ok(self.group(node)?.map(|s| s as Plan));
+            return Ok(self.group(node)?.map(|s| with_facts(s, plan)));
         }
         if let Some(node) = plan.downcast_ref::<SortExec>()
             && (!node.preserve_partitioning() || node.input().output_partitioning().partition_count() == 1)
@@ -192,7 +193,7 @@ impl Carving {
         }
         let stage = open.finish(Sink::Sort { columns, visible, order, fetch }, plan.schema(), self)?;
         // A node above, a window for instance, may ask for this very order, expressions included.
-        Ok(Arc::new(stage.as_ref().clone().with_order(by.clone())))
+        Ok(Arc::new(stage.as_ref().clone().with_facts(plan.equivalence_properties()).with_order(by.clone())))
     }
 
     /// As [`Carving::sort`], by DataFusion's operator, which sorts more than the memory holds.
@@ -231,6 +232,11 @@ impl Carving {
         }
         Ok(Some(open.finish(Sink::Group { keys, aggregates }, last.schema(), self)?))
     }
+}
+
+/// The stage that stands for `plan`, with what planning knows of its columns.
+fn with_facts(stage: Arc<StageExec>, plan: &Plan) -> Plan {
+    Arc::new(stage.as_ref().clone().with_facts(plan.equivalence_properties()))
 }
 
 /// The same node over other children.
@@ -276,10 +282,14 @@ fn partial(plan: &Plan) -> Option<&AggregateExec> {
 fn same_partitions(old: &Plan, new: Plan) -> Result<Plan> {
     let hashed = old.output_partitioning();
     let differs = new.output_partitioning().partition_count() != hashed.partition_count();
-    if differs && matches!(hashed, Partitioning::Hash(..)) {
-        return Ok(Arc::new(RepartitionExec::try_new(new, hashed.clone())?));
+    match hashed {
+        // Nobody can rely on a key that is gone.
+        Partitioning::Hash(keys, n) if differs && keys.iter().any(|k| k.is::<UnKnownColumn>()) => {
+            Ok(Arc::new(RepartitionExec::try_new(new, Partitioning::RoundRobinBatch(*n))?))
+        }
+        Partitioning::Hash(..) if differs => Ok(Arc::new(RepartitionExec::try_new(new, hashed.clone())?)),
+        _ => Ok(new),
     }
-    Ok(new)
 }
 
 /// Whether kernels cover the keys and calls of an aggregate.
@@ -303,12 +313,27 @@ pub fn covers_group(node: &AggregateExec) -> std::result::Result<(), String> {
         if args.len() != 1 || (f != AggregateFunction::Count && ty(&args[0]) == Type::Any) {
             return Err(format!("{}: arguments without kernel", a.name()));
         }
+        if f == AggregateFunction::Avg && !averages(&args[0], &schema) {
+            return Err(format!("{}: a sum beyond 128 bits, or a type without kernel", a.name()));
+        }
         if !a.order_bys().is_empty() {
             return Err(format!("{} has an order", a.name()));
         }
     }
     Ok(())
 }
+
+/// Whether the average of `e` is computed here: DataFusion sums long decimals in 256 bits, and short ones in their own types.
+fn averages(e: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
+    match e.data_type(schema) {
+        Ok(DataType::Decimal128(precision, _)) => precision <= AVERAGED_DIGITS,
+        Ok(DataType::Decimal32(..) | DataType::Decimal64(..)) | Err(_) => false,
+        Ok(_) => true,
+    }
+}
+
+/// Digits of a decimal of which 10^10 rows certainly have a sum of 128 bits.
+const AVERAGED_DIGITS: u8 = 28;
 
 /// The aggregate as a group sink knows it.
 fn function(udf: &AggregateUDF, a: &AggregateFunctionExpr) -> Option<AggregateFunction> {

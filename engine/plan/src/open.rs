@@ -102,6 +102,9 @@ impl Open {
         let null_equals_null = node.null_equality() == NullEquality::NullEqualsNull;
         let null_aware = node.null_aware;
         self.lowering.push(Instr::Probe(Box::new(Probe { table, keys, kind, null_equals_null, null_aware, residual, rows, mark })));
+        if kind.has_tail() {
+            self.lowering.forget();
+        }
         if let Some(f) = inner_filter {
             let columns = pair_columns(&mut self.lowering, f, table, rows, &left, &self.columns.clone())?;
             self.lowering.filter(f.expression(), &columns)?;

@@ -92,9 +92,19 @@ impl StageExec {
         self
     }
 
+    /// Declaring that the rows it leaves, over its own schema, have the constant and equal columns that `facts`
+    /// says; its order and partitions may be others.
+    pub fn with_facts(mut self, facts: &EquivalenceProperties) -> Self {
+        let mut eq = facts.clone();
+        eq.clear_orderings();
+        eq.clear_per_partition_constants();
+        self.properties = Arc::new(properties_of(&self.sink, eq));
+        self
+    }
+
     /// Declaring that the rows it leaves, over its own schema, come in this order.
     pub fn with_order(mut self, order: LexOrdering) -> Self {
-        let mut eq = EquivalenceProperties::new(Arc::clone(&self.schema));
+        let mut eq = self.properties.equivalence_properties().clone();
         eq.add_ordering(order);
         self.properties = Arc::new(properties_of(&self.sink, eq));
         self

@@ -304,6 +304,12 @@ impl Lowering {
         Ok((self.program.instrs.split_off(at), out))
     }
 
+    /// Computes nothing from here on that an earlier instruction has computed: there will be rows for which
+    /// that one did not run.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+
     /// Adds a filter, one instruction a conjunct, so that a later conjunct sees only rows that reach it.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr};
+use datafusion::physical_expr::utils::split_conjunction;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use millstream_kernels::program::Type;
 use millstream_kernels::{Vector, gather};
@@ -89,7 +90,12 @@ impl ParquetScan {
         let config = source.data_source().downcast_ref::<FileScanConfig>()?;
         let parquet = config.file_source().downcast_ref::<ParquetSource>()?;
         let table = Arc::clone(config.file_schema());
-        if config.limit.is_some() {
+        // A filter that the scan has taken over for good is its own to evaluate; one that another node
+        // completes at run time only hints.
+        let lasting = |f: Arc<dyn PhysicalExpr>| split_conjunction(&f).into_iter().any(|e| !e.is::<DynamicFilterPhysicalExpr>());
+        if config.limit.is_some()
+            || parquet.table_parquet_options().global.pushdown_filters && config.file_source().filter().is_some_and(lasting)
+        {
             return None;
         }
         let columns = match config.file_source().projection() {

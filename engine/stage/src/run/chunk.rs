@@ -14,11 +14,9 @@ use millstream_kernels::filter::{Selection, select};
 use millstream_kernels::join::ProbeScratch;
 use millstream_kernels::program::{Instr, Reg};
 use millstream_kernels::{Buf, Strings, Values, Vector, arith, boolean, cast, compare, gather, text};
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Where the rows of a chunk go at the end of the program.
 pub trait RowSink {
@@ -39,10 +37,13 @@ pub trait Columns {
     fn column(&mut self, c: usize, start: usize, len: usize, picked: Option<&[u32]>) -> Result<Vector>;
 }
 
+/// Columns of one worker at a time, which may go on on another thread.
+pub type LateColumns = Arc<Mutex<dyn Columns + Send>>;
+
 /// Where the inputs of a chunk are read when an instruction first needs them.
 #[derive(Clone)]
 struct Late {
-    columns: Rc<RefCell<dyn Columns>>,
+    columns: LateColumns,
     inputs: usize,
     start: usize,
     len: usize,
@@ -68,8 +69,8 @@ impl Registers {
     }
 
     /// Registers of `registers` whose first `inputs` are read late, from the rows `start .. start + rows`.
-    fn late(registers: usize, inputs: usize, columns: &Rc<RefCell<dyn Columns>>, start: usize, rows: usize) -> Self {
-        let late = Some(Late { columns: Rc::clone(columns), inputs, start, len: rows });
+    fn late(registers: usize, inputs: usize, columns: &LateColumns, start: usize, rows: usize) -> Self {
+        let late = Some(Late { columns: Arc::clone(columns), inputs, start, len: rows });
         Self { late, ..Self::new(registers, rows) }
     }
 
@@ -106,7 +107,7 @@ impl Registers {
         let late = self.late.clone().filter(|l| (r as usize) < l.inputs);
         let late = late.ok_or_else(|| Error::bug(format!("register {r} is read before it is written")))?;
         let rows = if self.steps.is_empty() { None } else { Some(self.rows_of(0)) };
-        let mut columns = late.columns.try_borrow_mut().map_err(Error::bug)?;
+        let mut columns = late.columns.lock().map_err(|_| Error::bug("a reader panicked"))?;
         let v = columns.column(r as usize, late.start, late.len, rows.as_ref().map(|r| r.as_slice()))?;
         self.slots[r as usize] = Some((self.steps.len(), v));
         Ok(())
@@ -190,7 +191,7 @@ impl Chunks {
     ///
     /// # Errors
     /// As [`Chunks::block`], and what `columns` raises.
-    pub fn late(&mut self, columns: &Rc<RefCell<dyn Columns>>, rows: Range<usize>, sink: &mut dyn RowSink) -> Result<()> {
+    pub fn late(&mut self, columns: &LateColumns, rows: Range<usize>, sink: &mut dyn RowSink) -> Result<()> {
         let program = Arc::clone(&self.bound.program);
         let mut at = rows.start;
         while at < rows.end {

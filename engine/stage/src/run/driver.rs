@@ -15,7 +15,7 @@ use super::sink::{GroupSink, RowsSink, build};
 use super::source::{Runs, Source};
 use super::spill::Spiller;
 use super::worker::{Engine, Limit, SPILL_BYTES, Worker, WorkerSink};
-use super::{Bound, Built, Carried, split, vector_size};
+use super::{Bound, Built, Carried, blocks_size, split};
 use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::{Block, Reader, to_batch};
 use crate::exec::StageExec;
@@ -248,6 +248,7 @@ impl Run<'_> {
                 sink,
                 engine,
                 reader: Reader::default(),
+                open: None,
                 reservation,
                 metrics: self.metrics.clone(),
                 limit: None,
@@ -267,7 +268,7 @@ impl Run<'_> {
                 Engine::Chunks(chunks)
             }
         };
-        Ok(Worker { sink, engine, reader: Reader::default(), reservation, metrics: self.metrics.clone(), limit, divider: None })
+        Ok(Worker { sink, engine, reader: Reader::default(), open: None, reservation, metrics: self.metrics.clone(), limit, divider: None })
     }
 
     /// Where rows wait for tables on disk.
@@ -383,20 +384,29 @@ impl Run<'_> {
                     cancel.check()?;
                     let (inputs, time) = (Arc::clone(&inputs), metrics.compute.clone());
                     let (source, token) = (Arc::clone(&source), cancel.clone());
-                    // Rows that stream away are handed on after every morsel.
-                    let most = if out.is_some() { 1 } else { MORSELS };
+                    // Rows that stream away are handed on after every morsel, and within a large one.
+                    let pause = out.is_some();
+                    let most = if pause { 1 } else { MORSELS };
                     worker = pool
                         .run(move || {
                             let _timer = time.timer();
-                            worker.morsel(morsel, &inputs)?;
+                            worker.morsel(morsel, &inputs, pause)?;
                             for morsel in (1..most).map_while(|_| source.ready(w)) {
                                 token.check()?;
-                                worker.morsel(morsel, &inputs)?;
+                                worker.morsel(morsel, &inputs, pause)?;
                             }
                             Ok(worker)
                         })
                         .await?;
-                    if let Some(out) = &out {
+                    let Some(out) = &out else { continue };
+                    flush(&mut worker, &stage, out, &metrics).await?;
+                    while worker.has_paused() {
+                        let time = metrics.compute.clone();
+                        let going_on = move || {
+                            let _timer = time.timer();
+                            worker.go_on(pause).map(|()| worker)
+                        };
+                        worker = pool.run(going_on).await?;
                         flush(&mut worker, &stage, out, &metrics).await?;
                     }
                 }
@@ -613,7 +623,7 @@ impl Run<'_> {
         let merged = groups.iter().map(GroupSink::size).sum();
         if !groups.iter().any(GroupSink::has_spilled) && reservation.try_grow(merged).is_ok() {
             let blocks = finish_groups(groups, &pool, &program, &sink, checked, &time, late).await?;
-            reservation.resize(blocks.iter().flat_map(|b| &b.columns).map(vector_size).sum());
+            reservation.resize(blocks_size(&blocks));
             return Ok(self.counted(Output::Blocks(blocks, Held::new(reservation))));
         }
         let tasks = groups.into_iter().map(|mut g| {

@@ -34,6 +34,7 @@ use datafusion::logical_expr::ColumnarValue;
 use millstream_kernels::group::KeyType;
 use millstream_kernels::join::JoinTable;
 use millstream_kernels::{Value, Vector};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -131,6 +132,20 @@ pub fn vector_size(v: &Vector) -> usize {
         Values::Any(a) => return a.get_array_memory_size(),
     };
     v.values.len() * width + v.valid.as_ref().map_or(0, |v| v.len())
+}
+
+/// Bytes of blocks, text that several of their columns share counted once.
+pub(crate) fn blocks_size(blocks: &[Block]) -> usize {
+    use millstream_kernels::{Strings, Values};
+    let mut texts = HashSet::new();
+    let columns = blocks.iter().flat_map(|b| &b.columns).map(|v| match &v.values {
+        Values::Str(Strings::View(s)) => {
+            let new = s.data_buffers().iter().filter(|b| texts.insert(b.as_ptr())).map(|b| b.len());
+            s.len() * 16 + new.sum::<usize>() + v.valid.as_ref().map_or(0, |v| v.len())
+        }
+        _ => vector_size(v),
+    });
+    columns.sum()
 }
 
 /// A program with everything known that is the same for all chunks of a run.

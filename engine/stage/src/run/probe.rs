@@ -184,25 +184,22 @@ impl Chunks {
         Ok(())
     }
 
-    /// The registers before instruction `at` for rows that have no probe side: its columns null, and
-    /// everything computed from them computed from nulls.
+    /// The registers before instruction `at` for rows that have no probe side: null, constants and what is
+    /// computed from them included. No instruction behind a tail reads another side's register.
     fn nothing_probed(&mut self, at: usize, rows: usize) -> Result<Registers> {
-        let bound = Arc::clone(&self.bound);
-        let program = &bound.program;
+        let program = &self.bound.program;
         let mut regs = Registers::new(program.types.len(), rows);
         for r in 0..program.inputs.len() as Reg {
             regs.set(r, null(program, r)?);
         }
         for i in &program.instrs[..at] {
-            match i {
-                Instr::Filter { .. } => {}
-                Instr::Probe(p) => {
-                    regs.set(p.rows, Vector::new(Values::I32(vec![-1; rows].into())));
-                    if let Some(mark) = p.mark {
-                        regs.set(mark, null(program, mark)?);
-                    }
+            if let Instr::Probe(p) = i {
+                regs.set(p.rows, Vector::new(Values::I32(vec![-1; rows].into())));
+                if let Some(mark) = p.mark {
+                    regs.set(mark, null(program, mark)?);
                 }
-                i => self.step(i, &mut regs)?,
+            } else if let Some(r) = i.out() {
+                regs.set(r, null(program, r)?);
             }
         }
         Ok(regs)

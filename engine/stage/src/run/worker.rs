@@ -1,7 +1,8 @@
 //! One worker of a stage: its chunks and its part of the sink.
 
-use super::chunk::{Chunks, Columns, RowSink};
+use super::chunk::{Chunks, LateColumns, RowSink};
 use super::divide::Divider;
+use super::driver::MORSEL_ROWS;
 use super::gpu::DeviceWorker;
 use super::metrics::StageMetrics;
 use super::reference::{ReferenceSink, RowProgram};
@@ -10,18 +11,18 @@ use super::source::Morsel;
 use super::spill::Spiller;
 use crate::convert::{Block, Reader};
 use crate::program::Reg;
-use crate::scan::Fetched;
 use crate::{Cancel, Error, Result};
 use datafusion::execution::memory_pool::{MemoryPool, MemoryReservation};
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 /// One worker: its chunks and its part of the sink.
 pub(super) struct Worker {
     pub(super) sink: WorkerSink,
     pub(super) engine: Engine,
     pub(super) reader: Reader,
+    /// A row group that it has left half way, and the rows still to come.
+    pub(super) open: Option<(LateColumns, Range<usize>)>,
     pub(super) reservation: MemoryReservation,
     pub(super) metrics: StageMetrics,
     /// Where what the memory limit does not allow goes; none where the memory is not limited, or what the
@@ -67,15 +68,21 @@ const RESERVE_ROWS: usize = 16 * 1024;
 pub(super) const SPILL_BYTES: usize = 1 << 20;
 
 impl Worker {
-    /// Build rows that the sink holds.
+    /// Rows that a collect or build sink holds.
     pub(super) fn rows(&self) -> usize {
         if let WorkerSink::Rows(r) = &self.sink { r.len() } else { 0 }
     }
 
-    /// Takes a morsel to the end of the program.
-    pub(super) fn morsel(&mut self, morsel: Morsel, inputs: &[usize]) -> Result<()> {
+    /// Takes a morsel to the end of the program. With `pause` it may stop as soon as there are rows to be
+    /// handed on, to [`Worker::go_on`] later.
+    pub(super) fn morsel(&mut self, morsel: Morsel, inputs: &[usize], pause: bool) -> Result<()> {
         match morsel {
-            Morsel::Fetched(f) if matches!(self.engine, Engine::Chunks(_)) => self.row_group(f),
+            Morsel::Fetched(f) if matches!(self.engine, Engine::Chunks(_)) => {
+                let rows = f.rows();
+                self.metrics.input_rows.add(rows);
+                self.open = Some((Arc::new(Mutex::new(f.open()?)), 0..rows));
+                self.go_on(pause)
+            }
             morsel => {
                 let mut reader = std::mem::take(&mut self.reader);
                 morsel.blocks(inputs, &mut reader, |b| self.block(b))?;
@@ -85,18 +92,24 @@ impl Worker {
         }
     }
 
-    /// Takes a row group, decoding only what the program asks for.
-    fn row_group(&mut self, fetched: Fetched) -> Result<()> {
-        let rows = fetched.rows();
-        let columns: Rc<RefCell<dyn Columns>> = Rc::new(RefCell::new(fetched.open()?));
-        self.metrics.input_rows.add(rows);
-        let mut at = 0;
-        while at < rows {
-            let next = rows.min(at + RESERVE_ROWS);
+    /// Whether a row group has been left half way.
+    pub(super) fn has_paused(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Goes on with a row group, decoding only what the program asks for.
+    pub(super) fn go_on(&mut self, pause: bool) -> Result<()> {
+        let Some((columns, mut rows)) = self.open.take() else { return Ok(()) };
+        while !rows.is_empty() {
+            let next = rows.end.min(rows.start + RESERVE_ROWS);
             let Engine::Chunks(c) = &mut self.engine else { return Err(Error::bug("the reference reads whole blocks")) };
-            c.late(&columns, at..next, self.sink.rows()?)?;
+            c.late(&columns, rows.start..next, self.sink.rows()?)?;
             self.reserve()?;
-            at = next;
+            rows.start = next;
+            if pause && self.rows() >= MORSEL_ROWS && !rows.is_empty() {
+                self.open = Some((columns, rows));
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -158,7 +171,7 @@ impl Worker {
         self.reserve()
     }
 
-    pub(super) fn tail(&mut self, at: usize, range: std::ops::Range<usize>) -> Result<()> {
+    pub(super) fn tail(&mut self, at: usize, range: Range<usize>) -> Result<()> {
         match (&mut self.engine, &mut self.sink) {
             (Engine::Chunks(c), sink) => c.tail(at, range, sink.rows()?)?,
             (Engine::Rows(p), WorkerSink::Reference(sink)) => p.tail(at, range, sink)?,
