@@ -63,20 +63,24 @@ impl Console {
         self.queries.block_on(work)
     }
 
-    /// Runs a query to its end, to Ctrl-C, or until nobody reads its rows any more.
-    pub fn run<T: Send + 'static>(&self, foreground: &Foreground, query: impl Future<Output = Outcome<T>> + Send + 'static) -> Outcome<T> {
+    /// Runs a query to its end or to Ctrl-C; none where nobody reads its rows any more.
+    pub fn run<T: Send + 'static>(
+        &self,
+        foreground: &Foreground,
+        query: impl Future<Output = Outcome<T>> + Send + 'static,
+    ) -> Outcome<Option<T>> {
         foreground.begin();
         let mut task = self.queries.spawn(query);
         self.waiting.block_on(async {
             loop {
                 tokio::select! {
-                    done = &mut task => return ended(done),
-                    () = foreground.closed() => return stop(foreground, task).await,
+                    done = &mut task => return ended(done).map(Some),
+                    () = foreground.closed() => return stop(foreground, task).await.map(Some).or(Ok(None)),
                     signal = ctrl_c() => {
                         signal?;
                         // To a pager the key means something else.
                         if !foreground.is_paging() {
-                            return stop(foreground, task).await;
+                            return stop(foreground, task).await.map(Some);
                         }
                     }
                 }
@@ -158,8 +162,8 @@ mod tests {
     #[test]
     fn a_query_ends_fails_panics_stops_or_is_left() {
         let (console, foreground) = (console(), Foreground::default());
-        console.run(&foreground, async { Ok(()) }).unwrap();
-        let said = |outcome: Outcome| outcome.unwrap_err().to_string();
+        assert_eq!(console.run(&foreground, async { Ok(7) }).unwrap(), Some(7));
+        let said = |outcome: Outcome<Option<()>>| outcome.unwrap_err().to_string();
         assert_eq!(said(console.run(&foreground, async { Err("no table".into()) })), "no table");
         assert_eq!(said(console.run(&foreground, async { panic!("broken") })), "panic in a query: broken");
 
@@ -174,6 +178,15 @@ mod tests {
         assert_eq!(said(console.run(&foreground, waits)), CANCELLED);
         assert_eq!(Arc::strong_count(&held), 1, "what the query held is free");
         drop(pressed);
+
+        let reader = Arc::new(Foreground::default());
+        let leaves = Arc::clone(&reader);
+        let unread = async move {
+            leaves.close();
+            std::future::pending::<Outcome>().await
+        };
+        assert_eq!(console.run(&reader, unread).unwrap(), None, "that is no error");
+        assert_eq!(console.run(&reader, async { Ok(8) }).unwrap(), Some(8), "nor is it one of the next query");
 
         // The only thread for queries is taken by a step that does not end soon.
         let (release, stuck) = std::sync::mpsc::channel::<()>();

@@ -258,6 +258,7 @@ fn commands_set_what_is_shown_and_where() {
     assert!(shell.enter(".schema").contains("depth"));
     let error = shell.enter(".tabels");
     assert!(error.contains("did you mean .tables?") && error.contains(".help"), "{error}");
+    assert!(shell.enter(".output rows.parquet").contains("copy (select"));
     shell.enter(".timer off");
     let rows = shell.enter("select depth from harbours;");
     assert!(rows.contains("| depth |") && !rows.contains(" in "), "{rows}");
@@ -274,7 +275,6 @@ fn commands_set_what_is_shown_and_where() {
     shell.enter(".output");
     assert_eq!(std::fs::read_to_string(home.join("rows.txt")).unwrap(), "a\n3\nb\n4\n");
     assert!(shell.enter("select 5 as c;").contains("\nc\n5\n"));
-    assert!(shell.enter(".output rows.parquet").contains("copy (select"));
     shell.press("exit\r");
     assert_eq!(shell.ends(), Some(0));
 }

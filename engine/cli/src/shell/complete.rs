@@ -40,7 +40,10 @@ pub fn complete(text: &str, cursor: usize, names: &Names) -> (usize, Vec<Pair>) 
     let all: Vec<_> = lexed.words().filter(|(_, range)| range.end <= start).cloned().collect();
     let first = all.iter().rposition(|(t, _)| *t == Token::SemiColon).map_or(0, |at| at + 1);
     let begin = all[..first].last().map_or(0, |(_, range)| range.end);
-    let whole: Vec<_> = Lexed::of(&text[begin..]).words().take_while(|(t, _)| *t != Token::SemiColon).cloned().collect();
+    // What is being typed is no name yet.
+    let typed = |range: &Range<usize>| !prefix.is_empty() && begin + range.start == start;
+    let whole = Lexed::of(&text[begin..]);
+    let whole: Vec<_> = whole.words().take_while(|(t, _)| *t != Token::SemiColon).filter(|(_, r)| !typed(r)).cloned().collect();
     (start, Query { prefix, before: &all[first..], whole: &whole, names }.candidates())
 }
 

@@ -53,7 +53,7 @@ struct Shell<'a> {
 impl<'a> Shell<'a> {
     fn new(a: &SqlArgs, common: &Common, console: &'a Console) -> Outcome<Self> {
         let foreground = Arc::new(Foreground::default());
-        let session = console.run(&foreground, sql::session(a.tables.clone(), common.options()))?;
+        let session = console.run(&foreground, sql::session(a.tables.clone(), common.options()))?.ok_or("there is no session")?;
         let mut shell = Self {
             console,
             session,
@@ -109,7 +109,8 @@ impl<'a> Shell<'a> {
     fn query(&self, sql: String, timed: bool) -> Outcome {
         let show = self.show(timed);
         let session = self.session.clone();
-        self.console.run(&self.foreground, async move { query::run(&session, &sql, &show).await })
+        self.console.run(&self.foreground, async move { query::run(&session, &sql, &show).await })?;
+        Ok(())
     }
 
     fn show(&self, timed: bool) -> Show {

@@ -63,7 +63,7 @@ fn columns_are_those_of_the_tables_of_the_statement() {
     check("select y.r_n| from nation x, stage.raw s, region y where true", &["select y.r_name"]);
     check(
         "select o| from \"Mixed Case\"",
-        &["select \"order\"", "select offset", "select on", "select options", "select or", "select outer", "select over"],
+        &["select \"order\"", "select offset", "select on", "select options", "select or", "select order", "select outer", "select over"],
     );
     check(
         "select i| from \"Mixed Case\" limit 1",
