@@ -144,6 +144,8 @@ pub struct SqlArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Table,
+    /// A line for each value.
+    Line,
     Csv,
     Json,
     Parquet,

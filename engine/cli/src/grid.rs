@@ -5,6 +5,7 @@ use crate::output::Target;
 use crate::terminal;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::io::{self, IsTerminal, Write};
 
@@ -55,6 +56,14 @@ pub fn cut(text: &str, width: usize) -> String {
     short
 }
 
+/// The cells of each row, on one line each.
+pub fn texts(batch: &RecordBatch) -> Result<impl Iterator<Item = Result<Vec<String>, ArrowError>>, ArrowError> {
+    let options = FormatOptions::default().with_null("NULL");
+    let columns = batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options)).collect::<Result<Vec<_>, _>>()?;
+    let cell = |c: &ArrayFormatter, row| c.value(row).try_to_string().map(|t| t.replace('\n', "\\n").replace('\t', "\\t"));
+    Ok((0..batch.num_rows()).map(move |row| columns.iter().map(|c| cell(c, row)).collect()))
+}
+
 /// Rows that come batch by batch. A table that fits is printed at the end; one that is taller than what is
 /// held flows, and its columns grow where wider cells come.
 pub struct Grid {
@@ -78,13 +87,11 @@ impl Grid {
 
     /// Adds rows; beyond the limit they are only counted.
     pub fn add(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> Outcome {
-        let options = FormatOptions::default().with_null("NULL");
-        let columns = batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options)).collect::<Result<Vec<_>, _>>()?;
         let shown = batch.num_rows().min(self.limits.rows.saturating_sub(self.rows));
         for first in (0..shown).step_by(SLICE_ROWS) {
-            for row in first..shown.min(first + SLICE_ROWS) {
-                let cell = |c: &ArrayFormatter| c.value(row).try_to_string().map(|t| t.replace('\n', "\\n").replace('\t', "\\t"));
-                self.cells.push(columns.iter().map(cell).collect::<Result<_, _>>()?);
+            let slice = batch.slice(first, SLICE_ROWS.min(shown - first));
+            for row in texts(&slice)? {
+                self.cells.push(row?);
             }
             if self.flowing.is_some() || self.cells.len() > self.limits.held {
                 self.flow(out)?;

@@ -10,6 +10,7 @@ mod bench;
 mod devices;
 mod generate;
 mod grid;
+mod lines;
 mod memory;
 mod output;
 mod progress;

@@ -2,6 +2,7 @@
 
 use crate::args::Format;
 use crate::grid::{Grid, Limits};
+use crate::lines::Lines;
 use crate::screen::{Pager, Screen};
 use crate::terminal::Foreground;
 use crate::{Outcome, Usage};
@@ -33,6 +34,7 @@ pub struct Output {
 
 enum Encoder {
     Table(Grid, Sink),
+    Line(Lines, Sink),
     Csv(Box<arrow::csv::Writer<Sink>>),
     Json(Box<arrow::json::LineDelimitedWriter<Sink>>),
     Parquet(Box<ArrowWriter<Sink>>),
@@ -58,6 +60,7 @@ impl Output {
         let sink = Sink::new(target, foreground)?;
         let encoder = match format {
             Format::Table => Encoder::Table(Grid::new(schema, Limits::of(target)), sink),
+            Format::Line => Encoder::Line(Lines::new(schema), sink),
             Format::Csv => {
                 let mut writer = arrow::csv::Writer::new(sink);
                 // The names of the columns are there even when no row is.
@@ -78,6 +81,7 @@ impl Output {
         self.rows += batch.num_rows();
         match &mut self.encoder {
             Encoder::Table(grid, sink) => grid.add(batch, sink)?,
+            Encoder::Line(lines, sink) => lines.add(batch, sink)?,
             Encoder::Csv(w) => w.write(batch)?,
             Encoder::Json(w) => w.write(batch)?,
             Encoder::Parquet(w) => w.write(batch)?,
@@ -92,6 +96,7 @@ impl Output {
                 grid.finish(&mut sink)?;
                 sink
             }
+            Encoder::Line(_, sink) => sink,
             // It has flushed each batch.
             Encoder::Csv(w) => w.into_inner(),
             Encoder::Json(mut w) => {

@@ -32,9 +32,8 @@ pub async fn run(session: &Session, sql: &str, show: &Show) -> Outcome {
 async fn rows_of(session: &Session, sql: &str, show: &Show) -> Outcome {
     let started = Instant::now();
     let table = session.sql(sql).await?;
-    if let (Some((query, analyze)), Format::Table) = (table.explained(), show.format)
-        && !matches!(show.target, Target::File(_))
-    {
+    let is_text = matches!(show.format, Format::Table | Format::Line) && !matches!(show.target, Target::File(_));
+    if let Some((query, analyze)) = table.explained().filter(|_| is_text) {
         return explain(session, query, analyze, show).await;
     }
     let plan = table.plan().await?;

@@ -266,6 +266,9 @@ fn commands_set_what_is_shown_and_where() {
     assert!(shell.enter("select 1 as a, 2 as b;").contains("\na,b\n1,2\n"));
     assert!(shell.enter(".mode").contains("\ncsv\n"));
 
+    shell.enter(".mode line");
+    assert!(shell.enter("select 1 as a, 'x' as name;").contains("\n   a = 1\nname = x\n"));
+
     let read = shell.enter(".read some.sql");
     assert!(read.contains("{\"s\":\"from a file\"}"), "{read}");
     assert!(shell.enter(".read missing.sql").contains("error: cannot read missing.sql"));

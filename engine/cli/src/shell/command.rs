@@ -38,7 +38,7 @@ pub const COMMANDS: &[(&str, &str, Argument, &str)] = &[
     (".help", "", Argument::None, "this list"),
     (".tables", "[PATTERN]", Argument::Table, "tables and views; * and ? in a pattern, or a part of the name"),
     (".schema", "[TABLE]", Argument::Table, "columns and types of a table, or of all"),
-    (".mode", "[FORMAT]", Argument::Format, "how rows are shown: table, csv, json"),
+    (".mode", "[FORMAT]", Argument::Format, "how rows are shown: table, line, csv, json"),
     (".timer", "on|off", Argument::Switch, "rows and time after each statement"),
     (".pager", "on|off", Argument::Switch, "results taller than the terminal go through PAGER"),
     (".output", "[FILE]", Argument::Path, "rows go to a file, its ending says how; without one back to the screen"),
@@ -54,7 +54,7 @@ const WORDS: &[(&str, &str)] =
     &[("exit", ".quit"), ("quit", ".quit"), ("\\q", ".quit"), ("help", ".help"), ("\\?", ".help"), ("?", ".help")];
 
 /// The formats that a terminal shows.
-pub const FORMATS: &[Format] = &[Format::Table, Format::Csv, Format::Json];
+pub const FORMATS: &[Format] = &[Format::Table, Format::Line, Format::Csv, Format::Json];
 
 /// The command that `exit` and its like stand for.
 pub fn word(line: &str) -> Option<&'static str> {
@@ -164,7 +164,7 @@ mod tests {
             (".tabels", "there is no command .tabels: did you mean .tables? .help lists them"),
             (".frobnicate", "there is no command .frobnicate: .help lists them"),
             (".", ".help lists them"),
-            (".mode xml", "there is no format xml: there are table, csv, json"),
+            (".mode xml", "there is no format xml: there are table, line, csv, json"),
             (".mode parquet", "copy (select ...)"),
             (".timer", "usage: .timer on|off"),
             (".timer maybe", "usage: .timer on|off"),
