@@ -80,10 +80,13 @@ impl Query<'_> {
         found
     }
 
-    /// Columns of a table or of another name of it; tables of a schema.
+    /// Columns of a table or of another name of it; tables of a schema. Before FROM is written a name may be anything's.
     fn of_owner(&self, owner: &str) -> Vec<Pair> {
-        let named = sources(self.whole).into_iter().find(|s| s.called == owner).map_or(owner.to_string(), |s| s.table);
-        let columns = self.names.tables.iter().filter(|t| t.table == named).flat_map(|t| &t.columns);
+        let sources = sources(self.whole);
+        let named = sources.iter().find(|s| s.called == owner).map_or(owner, |s| &s.table);
+        let is_named = |t: &TableNames| t.table == named || t.schema.as_deref() == Some(owner);
+        let free = sources.is_empty() && !self.names.tables.iter().any(is_named);
+        let columns = self.names.tables.iter().filter(|t| free || t.table == named).flat_map(|t| &t.columns);
         let tables = self.names.tables.iter().filter(|t| t.schema.as_deref() == Some(owner)).map(|t| &t.table);
         self.matching(columns.chain(tables))
     }

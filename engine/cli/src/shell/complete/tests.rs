@@ -84,6 +84,8 @@ fn columns_are_those_of_the_tables_of_the_statement() {
     );
     check("select \"I| from \"Mixed Case\"", &["select \"Id\""]);
     check("select other.| from nation", &[]);
+    check("select later.r_n|", &["select later.r_name"]);
+    check("select region.|", &["select region.r_regionkey", "select region.r_name"]);
 }
 
 #[test]
