@@ -32,14 +32,19 @@ impl Lines {
     }
 }
 
-#[test]
-fn values_stand_below_one_another() {
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
-    use std::sync::Arc;
-    let n: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
-    let name: ArrayRef = Arc::new(StringArray::from(vec!["a\nb", "c"]));
-    let batch = RecordBatch::try_from_iter([("n", n), ("name", name)]).unwrap();
-    let mut out = vec![];
-    Lines::new(&batch.schema()).add(&batch, &mut out).unwrap();
-    assert_eq!(String::from_utf8(out).unwrap(), "   n = 1\nname = a\\nb\n\n   n = NULL\nname = c\n");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stand_below_one_another() {
+        use arrow::array::{ArrayRef, Int64Array, StringArray};
+        use std::sync::Arc;
+        let n: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+        let name: ArrayRef = Arc::new(StringArray::from(vec!["a\nb", "c"]));
+        let batch = RecordBatch::try_from_iter([("n", n), ("name", name)]).unwrap();
+        let mut out = vec![];
+        Lines::new(&batch.schema()).add(&batch, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "   n = 1\nname = a\\nb\n\n   n = NULL\nname = c\n");
+    }
 }
