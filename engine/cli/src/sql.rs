@@ -22,7 +22,7 @@ pub fn run(a: &SqlArgs, common: &Common) -> Outcome {
         let script = Script { session: session(a.tables.clone(), common.options()).await?, show: show(a, common) };
         match text {
             Some(text) => script.all(&text).await,
-            None => script.from_stdin().await,
+            None => script.piped().await,
         }
     })
 }
@@ -71,7 +71,7 @@ impl Script {
     }
 
     /// Each statement runs as soon as its semicolon is read.
-    async fn from_stdin(&self) -> Outcome {
+    async fn piped(&self) -> Outcome {
         let mut text = String::new();
         loop {
             // Off the runtime's threads, so that Ctrl-C is heard while it waits.
