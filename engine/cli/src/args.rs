@@ -17,7 +17,8 @@ Results go to stdout, all else to stderr. Exit codes: 0 ok, 1 a query failed or 
 
 const SQL_EXAMPLES: &str = "\
 Examples:
-  millstream sql --table t=events.parquet                       statements from the terminal or a pipe
+  millstream sql --table t=events.parquet                       a shell; .help lists its commands
+  millstream sql < report.sql                                   statements from a pipe or a file
   millstream sql -c \"select * from t limit 5\" --table t=a.csv    a file's ending says what it is
   millstream sql -c \"select * from t\" --table t=a.parquet --format csv | head
   millstream sql -c \"select a, sum(b) s from t group by a\" --table t=a.parquet -o sums.parquet
@@ -25,7 +26,12 @@ Examples:
   millstream sql -c \"explain analyze select ...\"                the same after a run, with rows and times
 
 A table on the terminal fits its width and shows the first rows; csv, json and parquet never leave
-anything out. CSV writes null as an empty field, JSON is one object a line.";
+anything out. CSV writes null as an empty field, JSON is one object a line.
+
+The shell, where there is neither -c nor -f and standard input is a terminal: statements end with a semicolon,
+Tab completes, Ctrl-C cancels a query, Ctrl-D leaves. Results taller than the terminal go through PAGER, or
+less -SRFX. History is kept in XDG_STATE_HOME/millstream/history (~/.local/state by default);
+MILLSTREAM_HISTORY names another file, or none where it is empty.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -118,7 +124,7 @@ impl Common {
 #[derive(clap::Args)]
 #[command(after_help = SQL_EXAMPLES)]
 pub struct SqlArgs {
-    /// Statements; without -c and -f they are read from standard input.
+    /// Statements; without -c and -f they are typed in a shell, or read from standard input.
     #[arg(short = 'c', value_name = "SQL", conflicts_with = "file")]
     pub command: Option<String>,
     /// A file with statements.
@@ -135,9 +141,11 @@ pub struct SqlArgs {
     pub output: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Table,
+    /// A line for each value.
+    Line,
     Csv,
     Json,
     Parquet,

@@ -5,8 +5,8 @@ mod usage;
 
 use crate::args::{BenchArgs, Common, Storage};
 use crate::generate;
-use crate::output::print;
 use crate::progress::Bar;
+use crate::screen::print;
 use crate::{Outcome, Usage};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -81,7 +81,7 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
 }
 
 /// The folder of the tables; they are generated where they are not there yet.
-async fn folder(suite: &Suite, scale: f64, a: &BenchArgs, common: &Common) -> Result<PathBuf, Box<dyn std::error::Error>> {
+async fn folder(suite: &Suite, scale: f64, a: &BenchArgs, common: &Common) -> Outcome<PathBuf> {
     let dataset: Dataset = suite.name.parse()?;
     dataset.rows(scale).map_err(|e| Usage::new(e.to_string()))?;
     // Who serves names the folder itself, whoever wrote it.

@@ -10,18 +10,24 @@ mod bench;
 mod devices;
 mod generate;
 mod grid;
+mod lines;
 mod memory;
 mod output;
 mod progress;
+mod query;
+mod runtime;
+mod screen;
+mod shell;
 mod sql;
 mod statements;
+mod terminal;
 
 use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
-/// What a command says when it fails.
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+/// What a command, or a statement, says when it fails.
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The command line asks for what is not there: exit code 2.
 #[derive(Debug)]
@@ -48,8 +54,8 @@ fn main() -> ExitCode {
     let outcome = match &args.command {
         Command::Generate(a) => generate::run(a),
         Command::Devices(a) => devices::run(a),
-        Command::Sql(a) => cancellable(&args, sql::run(a, &args.common)),
-        Command::Bench(a) => cancellable(&args, bench::run(a, &args.common)),
+        Command::Sql(a) => sql::run(a, &args.common),
+        Command::Bench(a) => runtime::cancellable(&args.common, bench::run(a, &args.common)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,22 +64,4 @@ fn main() -> ExitCode {
             ExitCode::from(if e.is::<Usage>() { 2 } else { 1 })
         }
     }
-}
-
-/// Runs a command to its end, or to Ctrl-C: dropping it cancels its query.
-fn cancellable(args: &Args, command: impl Future<Output = Outcome>) -> Outcome {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(args.common.threads()).enable_all().build().map_err(|e| format!("no runtime: {e}"))?;
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = command => outcome,
-            signal = tokio::signal::ctrl_c() => {
-                signal?;
-                Err("cancelled by Ctrl-C".into())
-            }
-        }
-    });
-    // A thread that waits for input would hold the process back.
-    runtime.shutdown_background();
-    outcome
 }

@@ -1,33 +1,43 @@
-//! Where rows go: standard output or a file, in one of four formats.
+//! Where rows go, the screen or a file, and in which format.
 
-use crate::Usage;
 use crate::args::Format;
 use crate::grid::{Grid, Limits};
+use crate::lines::Lines;
+use crate::screen::{Pager, Screen};
+use crate::terminal::Foreground;
+use crate::{Outcome, Usage};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::ArrowWriter;
-use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-type Bytes = Box<dyn Write + Send>;
+/// Where rows go.
+#[derive(Clone)]
+pub enum Target {
+    /// Standard output, or the pager where there is more than fits the terminal.
+    Screen(Option<Pager>),
+    /// A file of its own, which appears once it is complete.
+    File(PathBuf),
+    /// The end of an open file.
+    Open(Arc<File>),
+}
 
 /// Takes the batches of one result.
 pub struct Output {
     encoder: Encoder,
-    /// The file and the name it is written under until it is complete.
-    file: Option<(PathBuf, PathBuf)>,
     /// Rows so far.
     pub rows: usize,
 }
 
 enum Encoder {
-    Table(Grid, Bytes),
-    Csv(Box<arrow::csv::Writer<Bytes>>),
-    Json(Box<arrow::json::LineDelimitedWriter<Bytes>>),
-    Parquet(Box<ArrowWriter<Bytes>>),
+    Table(Grid, Sink),
+    Line(Lines, Sink),
+    Csv(Box<arrow::csv::Writer<Sink>>),
+    Json(Box<arrow::json::LineDelimitedWriter<Sink>>),
+    Parquet(Box<ArrowWriter<Sink>>),
 }
 
 /// The format that was asked for, else the one that a file's ending says, else a table.
@@ -42,37 +52,36 @@ pub fn format_of(format: Option<Format>, file: Option<&Path>) -> Format {
 }
 
 impl Output {
-    /// An output for rows of `schema`; a file appears under its name once it is complete.
-    pub fn new(format: Format, file: Option<&Path>, schema: &SchemaRef) -> Result<Self> {
-        let (bytes, limits): (Bytes, _) = match file {
-            Some(path) => (Box::new(BufWriter::new(create(path)?)), Limits::FILE),
-            None if format == Format::Parquet && io::stdout().is_terminal() => {
-                return Err(Usage::new("--format parquet to a terminal: give a file with -o").into());
-            }
-            None => (Box::new(BufWriter::new(Stdout)), Limits::of_stdout()),
-        };
+    /// An output for rows of `schema`.
+    pub fn new(format: Format, target: &Target, foreground: &Arc<Foreground>, schema: &SchemaRef) -> Outcome<Self> {
+        if matches!(target, Target::Screen(_)) && format == Format::Parquet && io::stdout().is_terminal() {
+            return Err(Usage::new("--format parquet to a terminal: give a file with -o").into());
+        }
+        let sink = Sink::new(target, foreground)?;
         let encoder = match format {
-            Format::Table => Encoder::Table(Grid::new(schema, limits), bytes),
+            Format::Table => Encoder::Table(Grid::new(schema, Limits::of(target)), sink),
+            Format::Line => Encoder::Line(Lines::new(schema), sink),
             Format::Csv => {
-                let mut writer = arrow::csv::Writer::new(bytes);
+                let mut writer = arrow::csv::Writer::new(sink);
                 // The names of the columns are there even when no row is.
                 writer.write(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
                 Encoder::Csv(Box::new(writer))
             }
             Format::Json => {
                 let writer = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-                Encoder::Json(Box::new(writer.build::<_, arrow::json::writer::LineDelimited>(bytes)))
+                Encoder::Json(Box::new(writer.build::<_, arrow::json::writer::LineDelimited>(sink)))
             }
-            Format::Parquet => Encoder::Parquet(Box::new(ArrowWriter::try_new(bytes, SchemaRef::clone(schema), None)?)),
+            Format::Parquet => Encoder::Parquet(Box::new(ArrowWriter::try_new(sink, SchemaRef::clone(schema), None)?)),
         };
-        Ok(Self { encoder, file: file.map(|f| (f.to_path_buf(), partial(f))), rows: 0 })
+        Ok(Self { encoder, rows: 0 })
     }
 
-    /// Writes a batch.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// Writes a batch. It takes as long as the user of a pager takes to read.
+    pub fn write(&mut self, batch: &RecordBatch) -> Outcome {
         self.rows += batch.num_rows();
         match &mut self.encoder {
-            Encoder::Table(grid, _) => grid.add(batch)?,
+            Encoder::Table(grid, sink) => grid.add(batch, sink)?,
+            Encoder::Line(lines, sink) => lines.add(batch, sink)?,
             Encoder::Csv(w) => w.write(batch)?,
             Encoder::Json(w) => w.write(batch)?,
             Encoder::Parquet(w) => w.write(batch)?,
@@ -80,73 +89,104 @@ impl Output {
         Ok(())
     }
 
-    /// Writes what is held back, and gives a file its name.
-    pub fn finish(mut self) -> Result<()> {
-        match &mut self.encoder {
-            Encoder::Table(grid, out) => {
-                grid.print(out)?;
-                out.flush()?;
+    /// Writes what is held back, gives a file its name, waits until the pager has ended.
+    pub fn finish(self) -> Outcome {
+        let sink = match self.encoder {
+            Encoder::Table(grid, mut sink) => {
+                grid.finish(&mut sink)?;
+                sink
             }
-            // The writer of CSV flushes each batch.
-            Encoder::Csv(_) => {}
-            Encoder::Json(w) => {
+            Encoder::Line(_, sink) => sink,
+            // It has flushed each batch.
+            Encoder::Csv(w) => w.into_inner(),
+            Encoder::Json(mut w) => {
                 w.finish()?;
-                w.get_mut().flush()?;
+                w.into_inner()
             }
-            Encoder::Parquet(w) => {
-                w.finish()?;
-                w.inner_mut().flush()?;
-            }
-        }
-        if let Some((path, partial)) = self.file.take() {
-            std::fs::rename(&partial, &path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-        }
-        Ok(())
+            Encoder::Parquet(w) => w.into_inner()?,
+        };
+        Ok(sink.finish()?)
     }
 }
 
-impl Drop for Output {
+/// Text where rows would go: a plan, for instance.
+pub fn print(text: &str, target: &Target, foreground: &Arc<Foreground>) -> Outcome {
+    let mut sink = Sink::new(target, foreground)?;
+    sink.write_all(text.as_bytes())?;
+    Ok(sink.finish()?)
+}
+
+/// Takes the bytes of one result.
+enum Sink {
+    Screen(BufWriter<Screen>),
+    File(WholeFile),
+    Open(BufWriter<Arc<File>>),
+}
+
+impl Sink {
+    fn new(target: &Target, foreground: &Arc<Foreground>) -> Outcome<Self> {
+        Ok(match target {
+            Target::Screen(pager) => Self::Screen(BufWriter::new(Screen::new(foreground, pager.as_ref()))),
+            Target::File(path) => Self::File(WholeFile::create(path)?),
+            Target::Open(file) => Self::Open(BufWriter::new(Arc::clone(file))),
+        })
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Screen(w) => w.into_inner()?.finish(),
+            Self::File(w) => w.finish(),
+            Self::Open(mut w) => w.flush(),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Screen(w) => w.write(bytes),
+            Self::File(w) => w.bytes.write(bytes),
+            Self::Open(w) => w.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Screen(w) => w.flush(),
+            Self::File(w) => w.bytes.flush(),
+            Self::Open(w) => w.flush(),
+        }
+    }
+}
+
+/// A file that has its name only once it is complete.
+struct WholeFile {
+    bytes: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl WholeFile {
+    fn create(path: &Path) -> Result<Self, String> {
+        let file = File::create(partial(path)).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+        Ok(Self { bytes: BufWriter::new(file), path: path.to_path_buf() })
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.bytes.flush()?;
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot write {}: {e}", self.path.display()));
+        std::fs::rename(partial(&self.path), &self.path).map_err(named)
+    }
+}
+
+impl Drop for WholeFile {
     /// What was not finished leaves no file behind.
     fn drop(&mut self) {
-        if let Some((_, partial)) = &self.file {
-            let _ = std::fs::remove_file(partial);
-        }
+        let _ = std::fs::remove_file(partial(&self.path));
     }
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::create(partial(path)).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
 }
 
 /// Hidden, beside the file, so that the rename stays within one file system.
 fn partial(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.partial"))
-}
-
-/// Standard output. Who reads it may stop reading, as `head` does: then there is nothing left to do, and
-/// nothing to complain about (the writers above would make an error of another kind of it).
-struct Stdout;
-
-impl Write for Stdout {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stdout().write(bytes).map_err(end_if_closed)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush().map_err(end_if_closed)
-    }
-}
-
-fn end_if_closed(e: io::Error) -> io::Error {
-    if e.kind() == io::ErrorKind::BrokenPipe {
-        std::process::exit(0);
-    }
-    e
-}
-
-/// Prints text to standard output.
-pub fn print(text: &str) -> io::Result<()> {
-    Stdout.write_all(text.as_bytes())?;
-    Stdout.flush()
 }

@@ -21,6 +21,7 @@ mod plans;
 mod relay;
 mod resident;
 mod service;
+mod slt;
 mod spill;
 mod stores;
 mod tpch;
