@@ -1,8 +1,10 @@
 //! The probe of a build side on disk: part after part, each worker another one.
 
+use super::Bound;
 use super::divide::{DiskBuild, LEVELS, PARTS, Rows};
-use super::driver::flush;
+use super::driver::{Run, flush};
 use super::worker::{Engine, Worker};
+use crate::context::Settings;
 use crate::exec::StageExec;
 use crate::program::Reg;
 use crate::run::driver::BatchSender;
@@ -10,6 +12,7 @@ use crate::run::metrics::StageMetrics;
 use crate::{Cancel, Error, ErrorKind, Pool, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use millstream_kernels::program::Probe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -123,5 +126,34 @@ impl Drain<'_> {
                 work()
             })
             .await
+    }
+}
+
+impl Run<'_> {
+    /// Joins the rows that wait at instruction `at` with their table, part by part.
+    pub(super) async fn drain(
+        &self,
+        settings: &Settings,
+        mut workers: Vec<Worker>,
+        bound: &Arc<Bound>,
+        (at, p): (usize, &Probe),
+        build: &Arc<DiskBuild>,
+    ) -> Result<Vec<Worker>> {
+        let (mut probe, mut registers) = (vec![], Arc::default());
+        for w in &mut workers {
+            let Engine::Chunks(chunks) = &mut w.engine else { return Err(Error::bug("only chunks wait for a table")) };
+            let mine = chunks.diverted.iter().position(|d| d.at == at).ok_or_else(|| Error::bug("no rows wait here"))?;
+            let mine = chunks.diverted.swap_remove(mine);
+            registers = mine.registers();
+            let (program, time) = (Arc::clone(&bound.program), self.metrics.compute.clone());
+            let written = settings.pool.run(move || {
+                let _timer = time.timer();
+                mine.finish(&program)
+            });
+            probe.extend(written.await?);
+        }
+        let (pool, cancel, metrics, out) = (&settings.pool, &self.cancel, &self.metrics, self.out.as_ref());
+        let (table, has_tail) = (usize::from(p.table), p.kind.has_tail());
+        Drain { stage: self.stage, pool, cancel, metrics, out, at, table, has_tail, registers }.run(workers, Arc::clone(build), probe).await
     }
 }

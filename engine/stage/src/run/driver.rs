@@ -3,19 +3,17 @@
 #![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
 
 use super::chunk::Chunks;
-use super::divide::{DiskBuild, Diverted, Divider, TABLE_ROW, gathers_first};
-use super::drain::Drain;
+use super::divide::{DiskBuild, Diverted, TABLE_ROW, gathers_first};
 use super::gpu::{DeviceSink, DeviceWorker};
 use super::late::LateKeys;
-use super::merge::{finish_groups, finish_rows, merge_groups};
-use super::metrics::{StageMetrics, table_kind};
+use super::metrics::StageMetrics;
 use super::parts::Parts;
 use super::reference::{ReferenceSink, RowProgram};
-use super::sink::{GroupSink, RowsSink, build};
+use super::sink::{GroupSink, RowsSink};
 use super::source::{Runs, Source};
 use super::spill::Spiller;
-use super::worker::{Engine, Limit, SPILL_BYTES, Worker, WorkerSink};
-use super::{Bound, Built, Carried, blocks_size, split};
+use super::worker::{Engine, Limit, Worker, WorkerSink};
+use super::{Bound, Built, split};
 use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::{Block, Reader, to_batch};
 use crate::exec::StageExec;
@@ -35,7 +33,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use millstream_kernels::Vector;
-use millstream_kernels::program::{Instr, Probe};
+use millstream_kernels::program::Instr;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -120,7 +118,7 @@ pub(super) struct Run<'a> {
     pub(super) ctx: Arc<TaskContext>,
     pub(super) epoch: Option<Arc<EpochContext>>,
     pub(super) cancel: Cancel,
-    out: Option<BatchSender>,
+    pub(super) out: Option<BatchSender>,
     pub(super) metrics: StageMetrics,
     /// Whether what the sink holds may go to disk.
     may_spill: bool,
@@ -284,13 +282,13 @@ impl Run<'_> {
     }
 
     /// A consumer of the session's memory.
-    fn reservation(&self, can_spill: bool) -> MemoryReservation {
+    pub(super) fn reservation(&self, can_spill: bool) -> MemoryReservation {
         let consumer = MemoryConsumer::new(format!("{} {}", self.stage.id(), self.stage.sink().name()));
         consumer.with_can_spill(can_spill).register(self.ctx.memory_pool())
     }
 
     /// The memory limit and where the rest goes; none where there is no limit, or what the sink holds stays.
-    fn limit(&self) -> Option<Limit> {
+    pub(super) fn limit(&self) -> Option<Limit> {
         let pool = Arc::clone(self.ctx.memory_pool());
         let MemoryLimit::Finite(bytes) = pool.memory_limit() else { return None };
         let divisible = match self.stage.sink() {
@@ -470,187 +468,6 @@ impl Run<'_> {
             }
         }
         Ok(workers)
-    }
-
-    /// Joins the rows that wait at instruction `at` with their table, part by part.
-    async fn drain(
-        &self,
-        settings: &Settings,
-        mut workers: Vec<Worker>,
-        bound: &Arc<Bound>,
-        (at, p): (usize, &Probe),
-        build: &Arc<DiskBuild>,
-    ) -> Result<Vec<Worker>> {
-        let (mut probe, mut registers) = (vec![], Arc::default());
-        for w in &mut workers {
-            let Engine::Chunks(chunks) = &mut w.engine else { return Err(Error::bug("only chunks wait for a table")) };
-            let mine = chunks.diverted.iter().position(|d| d.at == at).ok_or_else(|| Error::bug("no rows wait here"))?;
-            let mine = chunks.diverted.swap_remove(mine);
-            registers = mine.registers();
-            let (program, time) = (Arc::clone(&bound.program), self.metrics.compute.clone());
-            let written = settings.pool.run(move || {
-                let _timer = time.timer();
-                mine.finish(&program)
-            });
-            probe.extend(written.await?);
-        }
-        let (pool, cancel, metrics, out) = (&settings.pool, &self.cancel, &self.metrics, self.out.as_ref());
-        let (table, has_tail) = (usize::from(p.table), p.kind.has_tail());
-        Drain { stage: self.stage, pool, cancel, metrics, out, at, table, has_tail, registers }.run(workers, Arc::clone(build), probe).await
-    }
-
-    async fn finish(
-        &self,
-        settings: &Settings,
-        workers: Vec<Worker>,
-        mut carried: Carried,
-        (program, sink, late): (Arc<crate::Program>, Sink, Option<Arc<LateKeys>>),
-    ) -> Result<Output> {
-        let (pool, checked) = (settings.pool.clone(), settings.checked);
-        let last = self.epoch.as_ref().is_none_or(|e| e.is_final());
-        let (mut groups, mut parts, mut reference) = (vec![], vec![], vec![]);
-        let mut held = vec![];
-        if matches!(sink, Sink::Build { .. }) && workers.iter().all(|w| matches!(w.sink, WorkerSink::Rows(_))) {
-            return Ok(self.counted(self.finish_build(settings, workers, &program).await?));
-        }
-        for w in workers {
-            held.push(w.reservation);
-            match w.sink {
-                WorkerSink::Group(g) => groups.push(*g),
-                WorkerSink::Rows(mut r) => parts.extend(r.take(&program)?),
-                WorkerSink::Reference(r) => reference.push(r),
-            }
-        }
-        for g in &groups {
-            table_kind(self.stage.metric_set(), g.kind(), g.len());
-        }
-        let time = self.metrics.compute.clone();
-        if let Some(limit) = self.limit().filter(|_| !groups.is_empty()) {
-            return self.finish_limited(settings, groups, limit, (program, sink, late)).await;
-        }
-        let output = if let Some(mut all) = reference.pop() {
-            if let Some(before) = carried.reference.take() {
-                all.prepend(before);
-            }
-            if last {
-                all.finish(&program, checked)?
-            } else {
-                carried.reference = Some(all);
-                Output::Blocks(vec![], Held::default())
-            }
-        } else if let Sink::Group { .. } = &sink {
-            groups.extend(carried.groups.take());
-            if last {
-                Output::Blocks(finish_groups(groups, &pool, &program, &sink, checked, &time, late).await?, Held::default())
-            } else {
-                carried.groups = Some(merge_groups(groups, &pool, &program, &sink, &time).await?);
-                Output::Blocks(vec![], Held::default())
-            }
-        } else {
-            pool.run(move || {
-                let _timer = time.timer();
-                finish_rows(parts, &program, &sink)
-            })
-            .await?
-        };
-        if let Some(e) = &self.epoch {
-            e.put(self.stage.id(), carried);
-        }
-        Ok(self.counted(output))
-    }
-
-    /// The join table of the workers' rows; on disk where the memory does not hold them.
-    async fn finish_build(&self, settings: &Settings, mut workers: Vec<Worker>, program: &Arc<crate::Program>) -> Result<Output> {
-        let bytes: usize = workers.iter().map(|w| w.reservation.size()).sum();
-        let rows: usize = workers.iter().map(Worker::rows).sum();
-        let divided = workers.iter().any(|w| w.divider.is_some());
-        // The rows as one, and the table over them.
-        let reservation = self.reservation(false);
-        let grown = reservation.try_grow(bytes + rows * TABLE_ROW);
-        if let Some(limit) = self.limit().filter(|l| divided || bytes >= SPILL_BYTES && (grown.is_err() || l.is_near())) {
-            drop(reservation);
-            let tasks = workers.into_iter().map(|mut w| {
-                settings.pool.run(move || {
-                    w.spill()?;
-                    w.divider.map(Divider::finish).transpose()
-                })
-            });
-            let files = futures::future::try_join_all(tasks).await?.into_iter().flatten().flatten().collect();
-            let (program, sink, reservation) = (Arc::clone(program), self.stage.sink().clone(), self.reservation(false));
-            return Ok(Output::Disk(Arc::new(DiskBuild { files, program, sink, spiller: limit.spiller, reservation })));
-        }
-        grown?;
-        let mut parts = vec![];
-        for w in &mut workers {
-            if let WorkerSink::Rows(r) = &mut w.sink {
-                parts.extend(r.take(program)?);
-            }
-        }
-        self.table(settings, parts, program, reservation, Built::size).await
-    }
-
-    /// The join table of these rows; in the end `reservation` is as large as `size` says.
-    async fn table(
-        &self,
-        settings: &Settings,
-        parts: Vec<Block>,
-        program: &Arc<crate::Program>,
-        reservation: MemoryReservation,
-        size: fn(&Built) -> usize,
-    ) -> Result<Output> {
-        let (program, sink, time) = (Arc::clone(program), self.stage.sink().clone(), self.metrics.compute.clone());
-        let built = settings.pool.run(move || {
-            let _timer = time.timer();
-            let built = build(&parts, &program, &sink)?;
-            drop(parts);
-            reservation.resize(size(&built));
-            Ok(built.holding(Held::new(reservation)))
-        });
-        Ok(Output::Table(Arc::new(built.await?)))
-    }
-
-    /// The groups' rows where the memory is limited: merged there if it holds them, else from disk.
-    async fn finish_limited(
-        &self,
-        settings: &Settings,
-        groups: Vec<GroupSink>,
-        Limit { spiller, cancel, .. }: Limit,
-        (program, sink, late): (Arc<crate::Program>, Sink, Option<Arc<LateKeys>>),
-    ) -> Result<Output> {
-        let (pool, checked, time) = (settings.pool.clone(), settings.checked, self.metrics.compute.clone());
-        let reservation = self.reservation(true);
-        // The merged groups, then their rows.
-        let merged = groups.iter().map(GroupSink::size).sum();
-        if !groups.iter().any(GroupSink::has_spilled) && reservation.try_grow(merged).is_ok() {
-            let blocks = finish_groups(groups, &pool, &program, &sink, checked, &time, late).await?;
-            reservation.resize(blocks_size(&blocks));
-            return Ok(self.counted(Output::Blocks(blocks, Held::new(reservation))));
-        }
-        let tasks = groups.into_iter().map(|mut g| {
-            let (time, spiller, cancel) = (time.clone(), spiller.clone(), cancel.clone());
-            pool.run(move || {
-                let _timer = time.timer();
-                g.spill(&spiller, &cancel)?;
-                Ok(g.take_spilled())
-            })
-        });
-        let files = futures::future::try_join_all(tasks).await?.into_iter().flatten().collect();
-        let rows = self.metrics.output_rows.clone();
-        Ok(Output::Parts(Arc::new(Parts { files, program, sink, checked, late, spiller, reservation, cancel, time, rows })))
-    }
-
-    /// Counts what leaves.
-    fn counted(&self, output: Output) -> Output {
-        match &output {
-            Output::Blocks(blocks, _) => self.metrics.output_rows.add(blocks.iter().map(|b| b.rows).sum()),
-            // Counted as they are finished.
-            Output::Parts(_) | Output::Disk(_) => {}
-            Output::Table(t) => {
-                table_kind(self.stage.metric_set(), t.table.kind(), t.table.rows());
-                self.metrics.output_rows.add(t.table.rows());
-            }
-        }
-        output
     }
 }
 

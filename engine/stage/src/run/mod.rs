@@ -4,6 +4,7 @@ pub mod chunk;
 mod divide;
 mod drain;
 mod driver;
+mod finish;
 mod flush;
 pub mod gpu;
 mod late;
