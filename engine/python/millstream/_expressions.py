@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 from collections.abc import Iterable
 from typing import Any, Union
 
 from millstream import _native
 
-#: A column: its name, or an expression.
-Column = Union[str, "Expr"]
+#: A column: its name, an expression, or a value for all rows.
+Column = Union[
+    str,
+    "Expr",
+    "Case",
+    None,
+    bool,
+    int,
+    float,
+    bytes,
+    decimal.Decimal,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+]
 
 #: Python types as types of SQL.
 _TYPES: dict[Any, str] = {

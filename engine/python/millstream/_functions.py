@@ -32,7 +32,7 @@ def max(value: Column) -> Expr:
     return _aggregate("max", value)
 
 
-def count(value: Column | None = None) -> Expr:
+def count(value: Column = None) -> Expr:
     """The number of a group's values that are not null; of its rows, without an argument.
 
     >>> import millstream as ms
