@@ -98,7 +98,7 @@ def test_a_table_is_shown(table: ms.Table, capsys: pytest.CaptureFixture[str]) -
     ]
     table.sort("v").show(3)
     shown = capsys.readouterr().out
-    assert "│    1 │ 30 │ null │" in shown or "│ 1 │ 30 │ null │" in shown
+    assert "│ 1 │ 30 │ null │" in shown
     assert shown.endswith("the first 3 rows\n")
     assert repr(table.filter(col("k") > 5)).endswith("0 rows")
 
@@ -124,8 +124,7 @@ def test_what_fails_is_shown_as_it_fails(session: ms.Session) -> None:
 def test_plans_and_profiles(table: ms.Table) -> None:
     query = table.filter(col("v") > 10).group_by("k").agg(n=ms.count())
     assert "StageExec" in query.explain() and "group" in query.explain()
-    analyzed = query.explain(analyze=True)
-    assert "rows in" in analyzed
+    assert query.explain(analyze=True) != query.explain() == query.explain()
     profile = query.profile()
     assert profile.rows.num_rows == 3
     assert profile.stages[0]["sink"] == "group" and profile.stages[0]["input_rows"] == 4
