@@ -1,6 +1,6 @@
 //! Millstream for Python: the native half of the package `millstream`, a thin shell over the crate of that name.
 //!
-//! Classes hold what the crate has and turn values, errors and tables into Python's and back (`interop.rs`, without
+//! Classes hold what the crate has and turn values, errors and tables into Python's and back (`interop`, without
 //! copies); whatever waits for the engine does so in `engine.rs`, without the interpreter's lock and with an ear on
 //! Ctrl-C. Names, defaults, documentation and conveniences are the Python half's (`millstream/`), which alone
 //! is public.

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::errors::{Halt, invalid};
-use crate::interop::{Capsules, batch_capsules, raise_later, schema_capsule, stream_capsule};
+use crate::interop::{Capsules, batch_capsules, raise_later, refused, schema_capsule, stream_capsule};
 use arrow::array::{RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -164,7 +164,7 @@ impl RecordBatchReader for Pulled {
 pub fn read_all(py: Python<'_>, reader: Box<dyn RecordBatchReader + Send>) -> PyResult<Vec<RecordBatch>> {
     let schema = reader.schema();
     let batches: Result<Vec<RecordBatch>, ArrowError> = py.detach(|| reader.collect());
-    let mut batches = batches.map_err(invalid)?;
+    let mut batches = batches.map_err(refused)?;
     if batches.is_empty() {
         batches.push(RecordBatch::new_empty(schema));
     }

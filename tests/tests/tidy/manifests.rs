@@ -52,7 +52,8 @@ const OTHERS: &[(&str, &[&[&str]])] = &[
     ("rustyline", &[SHELLS]),
     ("mimalloc", &[SHELLS]),
     ("pyo3", &[&["millstream-python"]]),
-    // Not used: its features are those that it has in the workspace.
+    // Not used: their features are those that they have in the workspace.
+    ("libc", &[&["millstream-python"]]),
     ("rustix", &[&["millstream-python"]]),
     ("criterion", &[&["millstream-benches"]]),
     ("tpchgen", &[&["millstream-datasets"]]),

@@ -44,7 +44,7 @@ const BANS: &[Ban] = &[
     Ban {
         within: &["engine/"],
         // The shells call one C function of their allocator, docs/decisions/0003-mimalloc-in-the-shell.md.
-        except: &["engine/python/src/interop.rs", "engine/cli/src/memory.rs", "engine/python/src/allocator.rs"],
+        except: &["engine/python/src/interop/", "engine/cli/src/memory.rs", "engine/python/src/allocator.rs"],
         words: &["unsafe"],
         why: "unsafe only in kernels and in the Arrow C interop of the Python package",
     },
