@@ -222,7 +222,7 @@ def lit(value: object) -> Expr:
     >>> import datetime, decimal
     >>> import millstream as ms
     >>> ms.lit("north"), ms.lit(None), ms.lit(decimal.Decimal("1.50")), ms.lit(datetime.date(2024, 2, 29))
-    (Utf8("north"), NULL, Decimal128(Some(150),3,2), Date32("2024-02-29"))
+    (Utf8("north"), NULL, Decimal128(1.50,3,2), Date32("2024-02-29"))
     """
     return Expr(native_value(value))
 
@@ -276,8 +276,9 @@ def native_value(of: object) -> _native.Expr:
     import pyarrow as pa
 
     try:
-        return _native.literal_of(pa.array([of]))
-    except (pa.ArrowException, TypeError, ValueError) as error:
+        # Beyond 63 bits an integer is an unsigned one.
+        return _native.literal_of(pa.array([of], pa.uint64() if type(of) is int else None))
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise _native.InvalidError(f"a value of type {type(of).__name__} has no type in Arrow: {error}") from error
 
 

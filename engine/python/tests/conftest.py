@@ -10,8 +10,6 @@ import pytest
 
 import millstream as ms
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-
 
 @pytest.fixture
 def session() -> ms.Session:

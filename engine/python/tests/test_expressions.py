@@ -59,7 +59,7 @@ CASES: list[tuple[Any, str]] = [
     (col("a").cast("decimal(5, 2)"), "a::decimal(5, 2)"),
     (col("a").cast(float), "a::double"),
     (col("a").cast(pa.int16()), "a::smallint"),
-    (col("s").cast(int, or_null=True), "try_cast(s as bigint)"),
+    (col("s").cast(int, or_null=True).is_null(), "try_cast(s as bigint) is null"),
     (ms.when(col("a") > 0, "up").when(col("a") < 0, "down").otherwise("none"), "case when a > 0 then 'up' when a < 0 then 'down' else 'none' end"),
     (ms.when(col("a") > 0, col("b")), "case when a > 0 then b end"),
     (ms.abs("a"), "abs(a)"),

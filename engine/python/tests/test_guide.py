@@ -7,9 +7,8 @@ import pathlib
 import re
 
 import pytest
-from conftest import REPOSITORY
 
-GUIDE = REPOSITORY / "docs" / "guide" / "python.md"
+GUIDE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "guide" / "python.md"
 
 
 def test_the_guide_runs(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

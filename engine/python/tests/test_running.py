@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import millstream as ms
 #: Runs for minutes unless it is cancelled.
 LONG = "select count(*) from generate_series(1, 2000000) a(x) join generate_series(1, 2000000) b(y) on x % 1000 = y % 1000 where x * y % 7 = 3"
 #: Hands out rows for minutes.
-LONG_ROWS = "select x, y from generate_series(1, 20000000) a(x) join generate_series(1, 200000) b(y) on x % 1000 = y % 1000"
+LONG_ROWS = "select x, x % 7 as y from generate_series(1, 1000000000000) a(x) where x % 3 = 1"
 
 
 @pytest.fixture
@@ -63,7 +64,9 @@ def in_process(code: str) -> list[float]:
         started = time.monotonic()
     """
     program = textwrap.dedent(begin) + textwrap.dedent(code)
-    out = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    # Away from the sources, which are no package without their native half.
+    folder = pathlib.Path(__file__).parent
+    out = subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
     return [float(word) for word in out.stdout.split()]
 
 
@@ -102,7 +105,7 @@ def test_leaving_a_loop_cancels(session: ms.Session) -> None:
     for batch in session.sql(LONG_ROWS):
         assert batch.num_rows > 0
         break
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 5
     assert session.sql("select 1").fetchall() == [(1,)]
 
 

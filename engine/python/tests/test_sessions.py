@@ -103,10 +103,10 @@ def test_errors_say_what_to_do(session: ms.Session, tmp_path: pathlib.Path) -> N
         (ms.InvalidError, lambda: session.sql("select pric from (values (1)) t(price)"), "price"),
         (ms.InvalidError, lambda: session.table("nothing"), "nothing"),
         (ms.InvalidError, lambda: session.read_parquet(tmp_path / "none.parquet"), "none.parquet"),
-        (ms.InvalidError, lambda: session.read_csv(tmp_path, delimiterr=";"), ""),
+        (ms.InvalidError, lambda: session.read_csv(tmp_path / "t.csv", delimiterr=";"), "delimiterr|t.csv"),
         (ms.InvalidError, lambda: session.register("t", {"a": [1]}, delimiter=";"), "options are for files"),
         (ms.InvalidError, lambda: session.sql("select 9223372036854775807 + x from generate_series(1, 2) t(x)").to_arrow(), "verflow"),
-        (ms.UnsupportedError, lambda: session.sql(f"copy (select 1 as a) to '{tmp_path}/t.xlsx'"), "no kind of file|what to write"),
+        (ms.UnsupportedError, lambda: session.sql(f"copy (select 1 as a) to '{tmp_path}/t' stored as xlsx"), "no kind of file"),
     ]
     for kind, act, message in cases:
         with pytest.raises(kind, match=message):

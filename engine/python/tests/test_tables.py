@@ -89,7 +89,7 @@ def test_results(table: ms.Table) -> None:
 def test_a_table_is_shown(table: ms.Table, capsys: pytest.CaptureFixture[str]) -> None:
     assert repr(table.sort("v").limit(2)).splitlines() == [
         "┌───┬────┬───┐",
-        "│ k │ v  │ s │",
+        "│ k │  v │ s │",
         "├───┼────┼───┤",
         "│ 1 │ 10 │ a │",
         "│ 2 │ 20 │ b │",

@@ -120,10 +120,12 @@ pub fn refused(e: ArrowError) -> PyErr {
 /// library has returned.
 pub fn raise_later(e: PyErr) -> String {
     Python::attach(|py| {
+        // First the text: once the signal is set, any step of the interpreter raises it.
+        let text = e.to_string();
         if e.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py) {
             // SAFETY: this thread is attached to the interpreter.
             unsafe { pyo3::ffi::PyErr_SetInterrupt() };
         }
-        e.to_string()
+        text
     })
 }
