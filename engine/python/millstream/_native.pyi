@@ -1,8 +1,32 @@
 """The native half; its classes are wrapped by those that `millstream` exports."""
 
-from typing import Any, Final
+from typing import Any, Final, final
 
 __version__: Final[str]
+__all__ = [
+    "Batch",
+    "Batches",
+    "BugError",
+    "Case",
+    "CorruptError",
+    "ExhaustedError",
+    "Expr",
+    "InvalidError",
+    "MillstreamError",
+    "RetryError",
+    "Rows",
+    "Session",
+    "SortKey",
+    "Table",
+    "UnsupportedError",
+    "__version__",
+    "aggregate",
+    "call",
+    "col",
+    "literal",
+    "literal_of",
+    "when",
+]
 
 class MillstreamError(Exception):
     """Whatever Millstream raises."""
@@ -25,6 +49,7 @@ class CorruptError(MillstreamError):
 class BugError(MillstreamError):
     """A defect of Millstream: please report it."""
 
+@final
 class Expr:
     def binary(self, operator: str, other: Expr) -> Expr: ...
     def negate(self) -> Expr: ...
@@ -38,8 +63,10 @@ class Expr:
     def is_in(self, values: list[Expr]) -> Expr: ...
     def sort(self, ascending: bool, nulls_first: bool) -> SortKey: ...
 
+@final
 class SortKey: ...
 
+@final
 class Case:
     def when(self, condition: Expr, value: Expr) -> Case: ...
     def end(self, rest: Expr | None) -> Expr: ...
@@ -51,9 +78,11 @@ def call(name: str, arguments: list[Expr]) -> Expr: ...
 def aggregate(name: str, value: Expr) -> Expr: ...
 def when(condition: Expr, value: Expr) -> Case: ...
 
+@final
 class Batch:
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]: ...
 
+@final
 class Batches:
     @property
     def num_rows(self) -> int: ...
@@ -61,10 +90,12 @@ class Batches:
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
+@final
 class Rows:
     def next(self) -> Batch | None: ...
     def close(self) -> None: ...
 
+@final
 class Table:
     def filter(self, predicate: Expr) -> Table: ...
     def select(self, columns: list[Expr]) -> Table: ...
@@ -89,6 +120,7 @@ class Table:
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
+@final
 class Session:
     def __new__(
         cls,
