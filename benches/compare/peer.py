@@ -67,7 +67,23 @@ class DataFusion:
         return self.context.sql(sql).to_arrow_table()
 
 
-ENGINES = {"duckdb": DuckDb, "polars": Polars, "datafusion": DataFusion}
+class Millstream:
+    """Through its Python package (engine/python)."""
+
+    def __init__(self, tables, data, storage, threads, variant):
+        import millstream
+
+        self.session = millstream.Session(threads=threads)
+        for table in tables:
+            self.session.register(table, data / f"{table}.parquet")
+            if storage == "memory":
+                self.session.cache(table)
+
+    def run(self, sql):
+        return self.session.sql(sql).to_arrow()
+
+
+ENGINES = {"duckdb": DuckDb, "polars": Polars, "datafusion": DataFusion, "millstream-python": Millstream}
 
 
 def quoted(path):

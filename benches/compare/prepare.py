@@ -15,6 +15,7 @@ PACKAGES = {
     "polars": ["polars==2.1.*", "pyarrow"],
     "datafusion": ["datafusion==55.*", "pyarrow"],
     "datafusion-native": [],
+    "millstream-python": ["pyarrow"],
 }
 
 
@@ -67,6 +68,15 @@ def build(names):
     for name in names:
         command += ["--bin", name]
     return _executables(command, REPOSITORY, os.environ, names)
+
+
+def python_package():
+    """The folder in which `engine/python/test` has put the Python package."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or "~/.cache/millstream/target").expanduser()
+    folder = target / "python-site"
+    if not (folder / "millstream").is_dir():
+        raise Failed(f"{folder} holds no Python package: engine/python/test builds it")
+    return folder
 
 
 def build_native():

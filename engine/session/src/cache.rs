@@ -132,13 +132,21 @@ impl Session {
             return Ok(self.context().table_provider(name).await?);
         }
         let table = TableReference::from(name);
-        let nearest = self.table_names().into_iter().min_by_key(|known| levenshtein(known, table.table()));
+        let nearest = self.tables().into_iter().min_by_key(|known| levenshtein(known, table.table()));
         let hint = nearest.map_or("no table is registered".to_string(), |n| format!("did you mean {n}?"));
         Err(Error::new(ErrorKind::Invalid, format!("there is no table {name}: {hint}")))
     }
 
-    /// Tables of the default catalog.
-    fn table_names(&self) -> Vec<String> {
+    /// Names of the tables and views of the default catalog, in order.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let session = millstream::Session::new()?;
+    /// session.sql("create table t as select 1 as a").await?;
+    /// assert_eq!(session.tables(), ["t"]);
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    pub fn tables(&self) -> Vec<String> {
         let default = self.context().state().config_options().catalog.default_catalog.clone();
         let catalog = self.context().catalog(&default);
         let schemas = catalog.iter().flat_map(|c| c.schema_names().into_iter().filter_map(move |s| c.schema(&s)));

@@ -151,10 +151,68 @@ impl Session {
     /// `Invalid` without a batch, or when batches differ in their columns.
     pub fn register_batches(&self, name: &str, batches: Vec<RecordBatch>) -> Result<()> {
         let schema = once::shared_schema(name, &batches)?;
-        let mut partitions: Vec<Vec<RecordBatch>> = vec![vec![]; self.options.threads.clamp(1, batches.len())];
-        let many = partitions.len();
-        batches.into_iter().enumerate().for_each(|(i, b)| partitions[i % many].push(b));
-        self.replace(name, Arc::new(MemTable::try_new(schema, partitions)?))
+        self.replace(name, self.in_memory(schema, batches)?)
+    }
+
+    /// Arrow batches as a table without a name.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    /// use std::sync::Arc;
+    /// let a: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    /// let table = millstream::Session::new()?.read_batches(vec![RecordBatch::try_from_iter([("a", a)]).unwrap()])?;
+    /// assert_eq!(table.limit(2)?.collect().await?[0].num_rows(), 2);
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::register_batches`].
+    pub fn read_batches(&self, batches: Vec<RecordBatch>) -> Result<Table> {
+        let schema = once::shared_schema("of batches", &batches)?;
+        Ok(Table::new(self.ctx.read_table(self.in_memory(schema, batches)?)?))
+    }
+
+    /// Neighbours stay together, so that rows that are only read keep their order.
+    fn in_memory(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+        let share = batches.len().div_ceil(self.options.threads.max(1)).max(1);
+        let partitions = batches.chunks(share).map(<[RecordBatch]>::to_vec).collect();
+        Ok(Arc::new(MemTable::try_new(schema, partitions)?))
+    }
+
+    /// Registers a table expression as view `name`: it runs whenever the view is queried. A table of this name is
+    /// replaced.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use millstream::{col, lit};
+    /// let session = millstream::Session::new()?;
+    /// let large = session.sql("select * from (values (1), (5)) t(a)").await?.filter(col("a").gt(lit(2)))?;
+    /// session.register_view("large", large)?;
+    /// assert_eq!(session.sql("select a from large").await?.collect().await?[0].num_rows(), 1);
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when the name cannot be a table's.
+    pub fn register_view(&self, name: &str, table: Table) -> Result<()> {
+        self.replace(name, table.into_frame().into_view())
+    }
+
+    /// Lets go of table or view `name`; says whether there was one. Queries that are running keep it until they end.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let session = millstream::Session::new()?;
+    /// session.sql("create table t as select 1 as a").await?;
+    /// assert!(session.deregister("t")? && !session.deregister("t")?);
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when the name cannot be a table's.
+    pub fn deregister(&self, name: &str) -> Result<bool> {
+        Ok(self.ctx.deregister_table(name)?.is_some())
     }
 
     /// Registers a bounded stream of batches as table `name`. It is read once: a second query over it, or

@@ -7,9 +7,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Column, JoinType};
 use datafusion::dataframe::DataFrame;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::expr_fn::when;
 use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr};
-use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
 use std::sync::Arc;
 
 /// Which rows a [`Table::join`] keeps.
@@ -258,7 +259,23 @@ impl Table {
         Ok(Self::new(self.frame.limit(0, Some(rows))?))
     }
 
-    /// Runs the plan for all rows.
+    /// All rows but the first `rows`.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let table = millstream::Session::new()?.sql("select * from (values (1), (2), (3)) t(a)").await?;
+    /// assert_eq!(table.skip(1)?.collect().await?.iter().map(|b| b.num_rows()).sum::<usize>(), 2);
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// What planning raises.
+    pub fn skip(self, rows: usize) -> Result<Self> {
+        Ok(Self::new(self.frame.limit(rows, None)?))
+    }
+
+    /// Runs the plan for all rows. Without a sort their order is not defined; rows that are only read and picked
+    /// keep that of the batches or files.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -270,7 +287,9 @@ impl Table {
     /// # Errors
     /// What the data raises; `Bug` when the engine or a user's function panicked.
     pub async fn collect(self) -> Result<Vec<RecordBatch>> {
-        guarded(async { Ok(self.frame.collect().await?) }).await
+        let ctx = Arc::new(self.frame.task_ctx());
+        let plan = self.plan().await?;
+        guarded(in_order(plan, ctx)).await
     }
 
     /// Runs the plan; batches come as they are ready. Dropping the stream cancels the query.
@@ -320,7 +339,7 @@ impl Table {
     pub async fn profile(self) -> Result<(Vec<RecordBatch>, Profile)> {
         let ctx = Arc::new(self.frame.task_ctx());
         let plan = self.plan().await?;
-        let rows = guarded(async { Ok(collect(Arc::clone(&plan), ctx).await?) }).await?;
+        let rows = guarded(in_order(Arc::clone(&plan), ctx)).await?;
         Ok((rows, profile_of(&plan)))
     }
 
@@ -337,6 +356,20 @@ impl Table {
     /// What planning raises.
     pub async fn stages(self) -> Result<Profile> {
         Ok(profile_of(&self.plan().await?))
+    }
+
+    /// Whether running it changes something outside: COPY, INSERT. Statements that define something have done so when
+    /// [`Session::sql`](crate::Session::sql) returned, and are none.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let session = millstream::Session::new()?;
+    /// assert!(session.sql("copy (select 1) to 'never-run.csv'").await?.writes());
+    /// assert!(!session.sql("select 1").await?.writes());
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    pub fn writes(&self) -> bool {
+        matches!(self.frame.logical_plan(), LogicalPlan::Copy(_) | LogicalPlan::Dml(_))
     }
 
     /// The query below an EXPLAIN statement, and whether it says ANALYZE; none for any other query, and for
@@ -375,6 +408,11 @@ impl Table {
 /// What starting the plan raises.
 pub fn run(session: &crate::Session, plan: &Arc<dyn ExecutionPlan>) -> Result<Rows> {
     Ok(Rows::new(execute_stream(Arc::clone(plan), session.context().task_ctx())?))
+}
+
+/// The rows of a plan, those of its first partition first.
+async fn in_order(plan: Arc<dyn ExecutionPlan>, ctx: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
+    Ok(collect_partitioned(plan, ctx).await?.into_iter().flatten().collect())
 }
 
 impl JoinKind {

@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["millstream-kernels", "millstream-cost", "millstream-stage", "millstream-plan", "millstream-stream", "millstream-connect"],
     ),
     ("millstream-cli", &["millstream", "millstream-datasets", "millstream-benches"]),
+    ("millstream-python", &["millstream"]),
     ("millstream-datasets", &[]),
     // Its criterion benches time the kernels.
     ("millstream-benches", &["millstream-kernels"]),
@@ -26,7 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const TESTS: &str = "millstream-tests";
 
 const PLANNED: &[&str] = &["millstream-stage", "millstream-plan", "millstream-stream", "millstream-connect", "millstream"];
-const SHELLS: &[&str] = &["millstream-cli"];
+const SHELLS: &[&str] = &["millstream-cli", "millstream-python"];
 const DATA: &[&str] = &["millstream-datasets", "millstream-benches"];
 const DEVICES: &[&str] = &["millstream-kernels"];
 
@@ -52,6 +53,10 @@ const OTHERS: &[(&str, &[&[&str]])] = &[
     ("mimalloc", &[SHELLS]),
     ("nix", &[SHELLS]),
     ("terminal_size", &[SHELLS]),
+    ("pyo3", &[&["millstream-python"]]),
+    // Not used: their features are those that they have in the workspace.
+    ("libc", &[&["millstream-python"]]),
+    ("rustix", &[&["millstream-python"]]),
     ("criterion", &[&["millstream-benches"]]),
     ("tpchgen", &[&["millstream-datasets"]]),
     ("tpchgen-arrow", &[&["millstream-datasets"]]),
@@ -103,6 +108,14 @@ fn members(files: &[File]) -> impl Iterator<Item = (&File, Vec<Section>)> {
     manifests.map(|f| (f, sections(&f.text))).filter(|(_, s)| !s.iter().any(|s| s.0 == "workspace"))
 }
 
+/// Whether the crate `name` may use `used`, ours or another's.
+fn allowed(name: &str, used: &str) -> bool {
+    if used == "millstream" || used.starts_with("millstream-") {
+        return EDGES.iter().any(|(from, to)| *from == name && to.contains(&used));
+    }
+    SMALL.contains(&used) || OTHERS.iter().any(|(crate_, by)| *crate_ == used && by.iter().any(|by| by.contains(&name)))
+}
+
 fn edges(files: &[File]) -> Vec<String> {
     let mut out = vec![];
     for (file, sections) in members(files) {
@@ -117,16 +130,73 @@ fn edges(files: &[File]) -> Vec<String> {
                 out.push(format!("{}: {dependency}: versions and features are set in the root Cargo.toml", file.path));
                 continue;
             };
-            let ours = used == "millstream" || used.starts_with("millstream-");
-            let allowed = if ours {
-                EDGES.iter().any(|(from, to)| *from == name && to.contains(&used))
-            } else {
-                SMALL.contains(&used) || OTHERS.iter().any(|(crate_, by)| *crate_ == used && by.iter().any(|by| by.contains(&name)))
-            };
-            if !allowed && name != TESTS {
+            if !allowed(name, used) && name != TESTS {
                 out.push(format!("{}: {name} may not use {used}", file.path));
             }
         }
+    }
+    out
+}
+
+/// The manifests of shells outside the workspace, such as the Python package: a workspace of their own in `engine/`.
+fn shells_outside(files: &[File]) -> impl Iterator<Item = (&File, Vec<Section>)> {
+    let manifests = files.iter().filter(|f| f.path.starts_with("engine/") && f.name() == "Cargo.toml");
+    manifests.map(|f| (f, sections(&f.text))).filter(|(_, s)| s.iter().any(|s| s.0 == "workspace"))
+}
+
+/// The version in the value of a dependency.
+fn version(dependency: &str) -> &str {
+    let table = dependency.split_once("version = \"").map_or(dependency.trim_start_matches('"'), |(_, rest)| rest);
+    table.split('"').next().unwrap_or("")
+}
+
+/// A shell outside keeps to its edges, and to the root's versions, profile and lints: third-party crates are compiled
+/// once for both.
+fn outside(files: &[File]) -> Vec<String> {
+    let root = files.iter().find(|f| f.path == "Cargo.toml").map_or(vec![], |f| sections(&f.text));
+    let mut out = vec![];
+    for (file, sections) in shells_outside(files) {
+        let name = value(&sections, "package", "name");
+        let all = sections.iter().filter(|s| s.0.ends_with("dependencies")).flat_map(|s| &s.1);
+        for (used, said) in all {
+            let theirs = entries(&root, "workspace.dependencies").into_iter().find(|e| e.0 == *used).map_or("", |e| version(&e.1));
+            if !allowed(name, used) {
+                out.push(format!("{}: {name} may not use {used}", file.path));
+            } else if !said.contains("path = ") && !theirs.is_empty() && version(said) != theirs {
+                out.push(format!("{}: {used} {} is {theirs} in the root", file.path, version(said)));
+            }
+        }
+        for (at, roots) in [
+            ("profile.release", "profile.release"),
+            ("profile.release.package.\"*\"", "profile.release.package.\"*\""),
+            ("lints.rust", "workspace.lints.rust"),
+            ("lints.clippy", "workspace.lints.clippy"),
+        ] {
+            if entries(&sections, at) != entries(&root, roots) {
+                out.push(format!("{}: [{at}] is not that of the root", file.path));
+            }
+        }
+    }
+    out
+}
+
+/// What the lock file of a shell outside shares with the root's has the same versions.
+fn locked_alike(files: &[File]) -> Vec<String> {
+    let packages = |f: &File| -> Vec<(String, String)> {
+        let locked = sections(&f.text).into_iter().filter(|s| s.0 == "package");
+        let of = |p: &Section, key: &str| p.1.iter().find(|e| e.0 == key).map_or(String::new(), |e| e.1.clone());
+        locked.map(|p| (of(&p, "name"), of(&p, "version"))).collect()
+    };
+    let root = files.iter().find(|f| f.path == "Cargo.lock").map_or(vec![], packages);
+    let mut out = vec![];
+    for (manifest, _) in shells_outside(files) {
+        let path = manifest.path.replace("Cargo.toml", "Cargo.lock");
+        let Some(lock) = files.iter().find(|f| f.path == path) else {
+            out.push(format!("{path}: there is none"));
+            continue;
+        };
+        let shared = packages(lock).into_iter().filter(|p| root.iter().any(|r| r.0 == p.0));
+        out.extend(shared.filter(|p| !root.contains(p)).map(|p| format!("{path}: {} {} is not in the root's", p.0, p.1)));
     }
     out
 }
@@ -198,6 +268,36 @@ fn crates_keep_to_their_edges() {
     let on_unix = manifest("millstream-plan", "nix.workspace").replace("dev-dependencies", "target.'cfg(unix)'.dev-dependencies");
     assert_eq!(edges(&[File::new("a/Cargo.toml", &on_unix)]).len(), 1);
     assert_eq!(edges(&[File::new("a/Cargo.toml", &manifest("millstream-new", "arrow.workspace"))]).len(), 2);
+}
+
+#[test]
+fn shells_outside_the_workspace_fit_to_it() {
+    let files = repository();
+    assert_eq!(shells_outside(&files).count(), 1);
+    clean(&outside(&files));
+    clean(&locked_alike(&files));
+    let lints = "[workspace.lints.rust]\na = \"warn\"\n";
+    let root = format!("[workspace.dependencies]\narrow = {{ version = \"59\" }}\n[profile.release]\nopt-level = 3\n{lints}");
+    let shell = |used: &str, opt: u32| {
+        let lints = lints.replace("workspace.", "");
+        format!(
+            "[package]\nname = \"millstream-python\"\n[workspace]\n[dependencies]\n{used}\n[profile.release]\nopt-level = {opt}\n{lints}"
+        )
+    };
+    let check = |files: &[File]| outside(&[File::new("Cargo.toml", &root), File::new(&files[0].path, &files[0].text)]);
+    let good = shell("arrow = { version = \"59\", features = [\"ffi\"] }\nmillstream = { path = \"../session\" }", 3);
+    let path = "engine/a/Cargo.toml";
+    catches(check, path, &shell("millstream-stage = { path = \"../stage\" }", 3), &good, "may not use millstream-stage");
+    catches(check, path, &shell("polars = \"2\"", 3), &good, "may not use polars");
+    catches(check, path, &shell("arrow = \"58\"", 3), &good, "arrow 58 is 59");
+    catches(check, path, &shell("arrow = \"59\"", 2), &good, "profile.release");
+    catches(check, path, &good.replace("warn", "deny"), &good, "lints.rust");
+    let lock = |version: u32| format!("[[package]]\nname = \"arrow\"\nversion = \"{version}.0.0\"\n");
+    let alike = |version: u32| {
+        locked_alike(&[File::new(path, &good), File::new("Cargo.lock", &lock(59)), File::new("engine/a/Cargo.lock", &lock(version))])
+    };
+    clean(&alike(59));
+    assert_eq!(alike(58).len(), 1);
 }
 
 #[test]

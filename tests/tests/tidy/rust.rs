@@ -43,10 +43,10 @@ const BANS: &[Ban] = &[
     Ban { within: &["/reference.rs"], except: &[], words: &["simd!", "rayon", "std::arch"], why: "an oracle is a loop, never optimised" },
     Ban {
         within: &["engine/"],
-        // The command line calls one C function of its allocator, docs/decisions/0003-mimalloc-in-the-shell.md.
-        except: &["engine/session/src/interop", "engine/cli/src/memory.rs"],
+        // The shells call one C function of their allocator, docs/decisions/0003-mimalloc-in-the-shell.md.
+        except: &["engine/python/src/interop/", "engine/cli/src/memory.rs", "engine/python/src/allocator.rs"],
         words: &["unsafe"],
-        why: "unsafe only in kernels and in session's Arrow C interop",
+        why: "unsafe only in kernels and in the Arrow C interop of the Python package",
     },
     Ban { within: &["shaders/", "benches/", "datasets/"], except: &[], words: &["unsafe"], why: "unsafe only in kernels" },
 ];

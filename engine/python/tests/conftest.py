@@ -1,0 +1,26 @@
+"""What tests share: a session, and TPC-H at scale 0.01."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import millstream as ms
+
+
+@pytest.fixture
+def session() -> ms.Session:
+    return ms.Session(threads=2)
+
+
+@pytest.fixture(scope="session")
+def tpch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tables, as the command line writes them."""
+    folder = tmp_path_factory.mktemp("tpch")
+    millstream = Path(os.environ["CARGO_TARGET_DIR"]) / "release" / "millstream"
+    command: list[str | Path] = [millstream, "generate", "tpch", "--scale", "0.01", "--out", folder]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
