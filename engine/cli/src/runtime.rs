@@ -70,6 +70,8 @@ impl Console {
         query: impl Future<Output = Outcome<T>> + Send + 'static,
     ) -> Outcome<Option<T>> {
         foreground.begin();
+        // A Ctrl-C that came too late for the last query is none of this one's: let it be heard by nobody.
+        self.waiting.block_on(tokio::task::yield_now());
         let mut task = self.queries.spawn(query);
         self.waiting.block_on(async {
             loop {
