@@ -45,6 +45,9 @@ impl Table {
     }
 }
 
+/// Fields by name, for each stage or stock operator.
+type Reports<'py> = Vec<Bound<'py, PyDict>>;
+
 fn expressions(columns: Vec<Expr>) -> impl Iterator<Item = millstream::Expr> {
     columns.into_iter().map(|c| c.0)
 }
@@ -151,7 +154,7 @@ impl Table {
     }
 
     /// Runs it; what was measured, as text, and as fields of stages and of stock operators.
-    fn profile<'py>(&self, py: Python<'py>) -> PyResult<(Batches, String, Vec<Bound<'py, PyDict>>, Vec<Bound<'py, PyDict>>)> {
+    fn profile<'py>(&self, py: Python<'py>) -> PyResult<(Batches, String, Reports<'py>, Reports<'py>)> {
         let (batches, profile) = self.engine.wait(py, self.table.clone().profile())?;
         let stages = stages(py, &profile)?;
         let stock = stock(py, &profile)?;
@@ -174,7 +177,7 @@ impl Table {
     }
 }
 
-fn stages<'py>(py: Python<'py>, profile: &Profile) -> PyResult<Vec<Bound<'py, PyDict>>> {
+fn stages<'py>(py: Python<'py>, profile: &Profile) -> PyResult<Reports<'py>> {
     let report = |s: &millstream::StageReport| {
         let fields = PyDict::new(py);
         fields.set_item("id", &s.id)?;
@@ -194,7 +197,7 @@ fn stages<'py>(py: Python<'py>, profile: &Profile) -> PyResult<Vec<Bound<'py, Py
     profile.stages.iter().map(report).collect()
 }
 
-fn stock<'py>(py: Python<'py>, profile: &Profile) -> PyResult<Vec<Bound<'py, PyDict>>> {
+fn stock<'py>(py: Python<'py>, profile: &Profile) -> PyResult<Reports<'py>> {
     let report = |s: &millstream::StockReport| {
         let fields = PyDict::new(py);
         fields.set_item("operator", &s.operator)?;
