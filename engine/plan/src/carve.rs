@@ -108,10 +108,23 @@ impl Carving {
         if children.is_empty() {
             return Ok(Arc::clone(plan));
         }
-        let many = children.len() > 1;
-        let carve = |c: &&Plan| self.carve(c).and_then(|new| if many { same_partitions(c, new) } else { Ok(new) });
+        if let [child] = children[..] {
+            return over(plan, vec![self.ordered(plan, child)?]);
+        }
+        let carve = |c: &&Plan| self.carve(c).and_then(|new| same_partitions(c, new));
         let carved = children.iter().map(carve).collect::<Result<Vec<_>>>()?;
         over(plan, carved)
+    }
+
+    /// The carved child of a node, in the order that the node asks for: a stage does not keep that of its input.
+    fn ordered(&self, plan: &Plan, child: &Plan) -> Result<Plan> {
+        let carved = self.carve(child)?;
+        let Some(required) = plan.required_input_ordering().into_iter().next().flatten() else { return Ok(carved) };
+        let required = required.into_single();
+        if carved.equivalence_properties().ordering_satisfy_requirement(required.clone())? {
+            return Ok(carved);
+        }
+        self.sort(child, &LexOrdering::from(required), None)
     }
 
     /// The stage that ends in this node, if the node ends one.

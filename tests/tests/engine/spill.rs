@@ -108,7 +108,7 @@ async fn groups_go_to_disk() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_go_to_disk() {
-    let (limited, stock) = (session(Some(10 << 20)), session(None));
+    let (limited, stock) = (session(Some(5 << 20)), session(None));
     for (join, columns) in [
         ("select l.k as key, l.v a, r.v b, length(r.s) c from l join r on l.k = r.k", &["a", "b", "c"][..]),
         ("select l.k as key, l.v a, r.v b, length(r.s) c from l left join r on l.k = r.k", &["a", "b", "c"]),

@@ -4,6 +4,7 @@ use super::flush::{OnDisk, PARTS};
 use super::late::LateKeys;
 use super::sink::GroupSink;
 use super::spill::Spiller;
+use super::worker::SPILL_BYTES;
 use crate::convert::Block;
 use crate::program::{Program, Sink};
 use crate::{Cancel, Error, Pool, Result};
@@ -63,7 +64,10 @@ impl Parts {
                 self.cancel.check()?;
                 file.add_to(&mut all, part, piece)?;
                 // Emptying a table takes as much again, and so do its rows.
-                if let Err(full) = held.try_resize(2 * all.size()) {
+                let size = 2 * all.size();
+                if let Err(full) = held.try_resize(size)
+                    && size >= SPILL_BYTES
+                {
                     if level > LEVELS {
                         return Err(full.into());
                     }

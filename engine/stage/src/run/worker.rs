@@ -64,8 +64,8 @@ pub(super) enum WorkerSink {
 /// Rows of a row group after which a worker says what it holds.
 const RESERVE_ROWS: usize = 16 * 1024;
 
-/// What is smaller than this is not worth a file: there is no memory to work in.
-pub(super) const SPILL_BYTES: usize = 1 << 20;
+/// What a worker may hold however little memory is left: less is not worth a file.
+pub(super) const SPILL_BYTES: usize = 1 << 16;
 
 impl Worker {
     /// Rows that a collect or build sink holds.
@@ -137,11 +137,8 @@ impl Worker {
         };
         let grown = self.reservation.try_resize(held);
         let Some(limit) = &self.limit else { return Ok(grown?) };
-        match (&self.sink, grown) {
-            (WorkerSink::Rows(_), Ok(())) if held >= SPILL_BYTES && limit.is_near() => self.spill(),
-            (_, Err(_)) if held >= SPILL_BYTES => self.spill(),
-            (_, grown) => Ok(grown?),
-        }
+        let short = grown.is_err() || matches!(self.sink, WorkerSink::Rows(_)) && limit.is_near();
+        if short && held >= SPILL_BYTES { self.spill() } else { Ok(()) }
     }
 
     /// Moves what the sink holds to disk.
