@@ -107,11 +107,14 @@ fn answers() -> Vec<(&'static Query, Expected, RecordBatch)> {
                 let Expected::Rows(expected) = expected else { continue };
                 let rows = concat_batches(expected.schema(), expected.batches()).unwrap();
                 let rows = rows.slice(0, query.limit.map_or(rows.num_rows(), |limit| limit.min(rows.num_rows())));
-                answers.push((query, Expected::Rows(expected), rows));
+                // At scale 10 q11 has none: nothing of it can be dropped or changed.
+                if rows.num_rows() > 0 {
+                    answers.push((query, Expected::Rows(expected), rows));
+                }
             }
         }
     }
-    assert!(answers.len() >= 66);
+    assert!(answers.len() >= 87);
     answers
 }
 

@@ -76,7 +76,7 @@ pub struct Common {
     /// Threads; all of the machine by default.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Memory that queries may hold, for instance 512MB or 4GiB; a query that needs more fails.
+    /// Memory that queries may hold, for instance 512MB or 4GiB: what needs more goes to temporary files.
     #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
     pub memory_limit: Option<usize>,
     /// Folder of benchmark data.
