@@ -49,8 +49,10 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 fn main() -> ExitCode {
-    memory::keep_freed();
     let args = Args::parse();
+    if args.common.memory_limit.is_none() {
+        memory::keep_freed();
+    }
     let outcome = match &args.command {
         Command::Generate(a) => generate::run(a),
         Command::Devices(a) => devices::run(a),

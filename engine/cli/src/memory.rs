@@ -18,7 +18,8 @@ const PURGE_DELAY: c_int = 15;
 /// (docs/decisions/0003-mimalloc-in-the-shell.md).
 const PURGE_DELAY_MS: c_long = 10_000;
 
-/// Sets the allocator up; to be called before there is a second thread.
+/// Sets the allocator up; to be called before there is a second thread, and not where memory is limited: what
+/// a query has freed would still be the process's.
 pub fn keep_freed() {
     // SAFETY: the function stores an integer in a table of options; no other thread runs yet.
     unsafe { mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) }

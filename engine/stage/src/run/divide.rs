@@ -5,6 +5,7 @@
 //! read again when the table's part is in memory. A part that is still too large is divided again.
 
 use super::chunk::{Chunks, Registers, RowSink};
+use super::flush::PARTS;
 use super::sink::{RowsSink, build};
 use super::spill::{self, Piece, Spilled, Spiller, Writer};
 use super::{Bound, Built, Held, vector_size};
@@ -16,12 +17,6 @@ use millstream_kernels::group::stable_hash;
 use millstream_kernels::{Vector, gather, hash};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Parts that rows are divided into.
-pub(super) const PARTS: usize = 64;
-
-/// How often a part that is too large for the memory is divided again.
-pub(super) const LEVELS: u32 = 4;
 
 /// Bytes of rows that wait to be written.
 const BUFFER: usize = 8 << 20;

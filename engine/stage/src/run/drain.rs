@@ -1,8 +1,10 @@
 //! The probe of a build side on disk: part after part, each worker another one.
 
 use super::Bound;
-use super::divide::{DiskBuild, LEVELS, PARTS, Rows};
+use super::divide::{DiskBuild, Rows};
 use super::driver::{Run, flush};
+use super::flush::PARTS;
+use super::spill::LEVELS;
 use super::worker::{Engine, Worker};
 use crate::context::Settings;
 use crate::exec::StageExec;

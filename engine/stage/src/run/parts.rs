@@ -3,7 +3,7 @@
 use super::flush::{OnDisk, PARTS};
 use super::late::LateKeys;
 use super::sink::GroupSink;
-use super::spill::Spiller;
+use super::spill::{LEVELS, Spiller};
 use super::worker::SPILL_BYTES;
 use crate::convert::Block;
 use crate::program::{Program, Sink};
@@ -13,9 +13,6 @@ use datafusion::physical_plan::metrics::{Count, Time};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
-
-/// How often a part that is too large for the memory is divided again.
-const LEVELS: u32 = 4;
 
 /// The groups of a stage on disk.
 pub struct Parts {

@@ -16,6 +16,9 @@ use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// How often a part that is too large for the memory is divided again.
+pub(super) const LEVELS: u32 = 4;
+
 /// Makes the files of one stage's run.
 #[derive(Clone)]
 pub(super) struct Spiller {
