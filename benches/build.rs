@@ -48,10 +48,9 @@ struct SortKeyFile {
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=suites");
     println!("cargo::rerun-if-changed=answers");
-    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let mut code = String::from("static SUITES: &[Suite] = &[\n");
-    for folder in sorted_entries(&root.join("suites"))? {
-        suite(&mut code, &root, &folder)?;
+    for folder in sorted_entries(Path::new("suites"))? {
+        suite(&mut code, &folder)?;
     }
     code.push_str("];\n");
     fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("suites.rs"), code)?;
@@ -59,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Writes the `Suite` of one folder.
-fn suite(code: &mut String, root: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
+fn suite(code: &mut String, folder: &Path) -> Result<(), Box<dyn Error>> {
     let name = file_name(folder);
     let definition = folder.join("suite.json");
     let text = fs::read_to_string(&definition).map_err(|e| format!("cannot read {}: {e}", definition.display()))?;
@@ -76,15 +75,16 @@ fn suite(code: &mut String, root: &Path, folder: &Path) -> Result<(), Box<dyn Er
             .collect();
         writeln!(
             code,
-            "Query {{ id: {:?}, sql: include_str!({sql:?}), order_by: &[{}], limit: {:?}, statistics: &{:?} }},",
+            "Query {{ id: {:?}, sql: include_str!({}), order_by: &[{}], limit: {:?}, statistics: &{:?} }},",
             query.id,
+            embedded(&sql),
             keys.join(", "),
             query.limit,
             query.statistics
         )?;
     }
     code.push_str("], answers: &[\n");
-    let answers = root.join("answers").join(&name);
+    let answers = Path::new("answers").join(&name);
     if answers.is_dir() {
         for scale in sorted_entries(&answers)? {
             answers_of_scale(code, &suite, &scale)?;
@@ -107,13 +107,18 @@ fn answers_of_scale(code: &mut String, suite: &SuiteFile, folder: &Path) -> Resu
         let (rows, digest) = (file("parquet"), file("json"));
         match (rows.is_file(), digest.is_file()) {
             (true, true) => return Err(format!("{} and {} are both there: keep one", rows.display(), digest.display()).into()),
-            (true, false) => writeln!(code, "({:?}, Stored::Rows(include_bytes!({rows:?}))),", query.id)?,
-            (false, true) => writeln!(code, "({:?}, Stored::Digest(include_str!({digest:?}))),", query.id)?,
+            (true, false) => writeln!(code, "({:?}, Stored::Rows(include_bytes!({}))),", query.id, embedded(&rows))?,
+            (false, true) => writeln!(code, "({:?}, Stored::Digest(include_str!({}))),", query.id, embedded(&digest))?,
             (false, false) => {}
         }
     }
     code.push_str("]),\n");
     Ok(())
+}
+
+/// A file of this package, as the compiler finds it: a build folder may outlive the checkout that filled it.
+fn embedded(path: &Path) -> String {
+    format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/\", {path:?})")
 }
 
 /// The folders in a folder, by name.

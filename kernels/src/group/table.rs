@@ -58,6 +58,8 @@ pub struct Groups {
     rekeyed: bool,
     /// Least and greatest value of each key word so far.
     ranges: Vec<(i64, i64)>,
+    /// The keys lie scattered over their range: never directly addressed.
+    scattered: bool,
     scratch: Vec<Vec<u64>>,
 }
 
@@ -91,8 +93,20 @@ impl Groups {
             index: Index::Empty,
             rekeyed: false,
             ranges: vec![],
+            scattered: false,
             scratch: vec![],
         }
+    }
+
+    /// The same table for keys that were divided by their hash: a direct table would be as large as that of
+    /// all of them, however few these are.
+    pub fn scattered(self) -> Self {
+        Self { scattered: true, ..self }
+    }
+
+    /// An empty table of the same kind.
+    pub fn emptied(&self) -> Self {
+        Self { scattered: self.scattered, ..Self::new(&self.types) }
     }
 
     /// Number of groups.
@@ -103,11 +117,6 @@ impl Groups {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Key types.
-    pub fn types(&self) -> &[KeyType] {
-        &self.types
     }
 
     /// Bytes of memory held.
@@ -233,7 +242,7 @@ impl Groups {
     /// Whether the table is directly addressed with room for these keys. A table whose key range turns
     /// out small for its groups becomes one when it would have to grow anyway.
     fn prepare_direct(&mut self, columns: &[Vec<u64>], n: usize) -> bool {
-        if self.types.iter().any(|t| t.ty == Type::F64) {
+        if self.scattered || self.types.iter().any(|t| t.ty == Type::F64) {
             return false;
         }
         self.ranges.resize(self.stride, (i64::MAX, i64::MIN));

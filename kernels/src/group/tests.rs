@@ -38,6 +38,7 @@ fn chunk(g: &mut Gen, types: &[Type], n: usize) -> Chunk {
 }
 
 struct Table {
+    keys: usize,
     groups: Groups,
     states: Vec<State>,
 }
@@ -46,6 +47,7 @@ impl Table {
     fn new(types: &[Type]) -> Self {
         let key = |t: &Type| KeyType::new(*t, 38);
         Table {
+            keys: types.len(),
             groups: Groups::new(&types.iter().map(key).collect::<Vec<_>>()),
             states: OPS.iter().map(|(op, t)| State::new(*op, key(t)).unwrap()).collect(),
         }
@@ -72,7 +74,7 @@ impl Table {
     fn rows(&mut self) -> Vec<(Vec<Value>, Vec<Value>)> {
         let n = self.groups.len();
         let all: Vec<u32> = (0..n as u32).collect();
-        let keys: Vec<Vector> = (0..self.groups.types().len()).map(|k| self.groups.key(k, &all).unwrap()).collect();
+        let keys: Vec<Vector> = (0..self.keys).map(|k| self.groups.key(k, &all).unwrap()).collect();
         let mut rows: Vec<_> = (0..n)
             .map(|g| {
                 let key = keys.iter().map(|k| k.value(g).unwrap()).collect();

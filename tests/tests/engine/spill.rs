@@ -130,6 +130,26 @@ async fn joins_go_to_disk() {
     }
 }
 
+/// Parts that are too large are divided by other bits of the hash. Keys of a small range must not cost a
+/// table over all of it for each part.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_divided_again() {
+    let (limited, stock) = (session(Some(1 << 20)), session(None));
+    let dense = "(select *, (v * 3109 + cast(d / 1000000000007 as bigint) * 7) % 100000 dense from l)";
+    for (inner, columns) in [
+        (
+            format!("select dense as key, count(*) n, sum(v) s, count(distinct f) c, min(length(s)) lo from {dense} group by dense"),
+            &["n", "s", "c", "lo"][..],
+        ),
+        ("select k as key, count(*) n, count(distinct s) c, max(d) hi from l group by k".into(), &["n", "c", "hi"]),
+        ("select l.k as key, l.v a, r.v b, length(r.s) c from l left join r on l.k = r.k and l.v < r.v".into(), &["a", "b", "c"]),
+    ] {
+        for _ in 0..3 {
+            same(&limited, &stock, &inner, columns).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_joins_on_disk_stream() {
     let (limited, stock) = (session(Some(10 << 20)), session(None));

@@ -98,7 +98,9 @@ impl Run<'_> {
             let (program, sink, reservation) = (Arc::clone(program), self.stage.sink().clone(), self.reservation(false));
             return Ok(Output::Disk(Arc::new(DiskBuild { files, program, sink, spiller: limit.spiller, reservation })));
         }
-        grown?;
+        if bytes >= SPILL_BYTES {
+            grown?;
+        }
         let mut parts = vec![];
         for w in &mut workers {
             if let WorkerSink::Rows(r) = &mut w.sink {

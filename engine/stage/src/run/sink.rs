@@ -68,9 +68,8 @@ impl GroupSink {
     }
 
     /// Groups that are one part of those that were divided `level` times.
-    pub(super) fn at_level(mut self, level: u32) -> Self {
-        self.level = level;
-        self
+    pub(super) fn at_level(self, level: u32) -> Self {
+        Self { level, groups: self.groups.scattered(), ..self }
     }
 
     /// How often the groups were divided into parts before they came here.
@@ -105,7 +104,7 @@ impl GroupSink {
     pub(super) fn flush(&mut self) -> Result<()> {
         if !self.groups.is_empty() {
             self.flushed.push(Flushed::of(self)?);
-            self.groups = Groups::new(self.groups.types());
+            self.groups = self.groups.emptied();
             self.states = states(&self.fresh)?;
         }
         self.rows = 0;

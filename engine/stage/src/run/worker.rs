@@ -64,7 +64,7 @@ pub(super) enum WorkerSink {
 /// Rows of a row group after which a worker says what it holds.
 const RESERVE_ROWS: usize = 16 * 1024;
 
-/// What a worker may hold however little memory is left: less is not worth a file.
+/// What a worker may hold however little memory is left: less is not worth a file, nor an error.
 pub(super) const SPILL_BYTES: usize = 1 << 16;
 
 impl Worker {
@@ -136,9 +136,12 @@ impl Worker {
             WorkerSink::Reference(_) => 0,
         };
         let grown = self.reservation.try_resize(held);
+        if held < SPILL_BYTES {
+            return Ok(());
+        }
         let Some(limit) = &self.limit else { return Ok(grown?) };
         let short = grown.is_err() || matches!(self.sink, WorkerSink::Rows(_)) && limit.is_near();
-        if short && held >= SPILL_BYTES { self.spill() } else { Ok(()) }
+        if short { self.spill() } else { Ok(()) }
     }
 
     /// Moves what the sink holds to disk.
