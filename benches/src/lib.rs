@@ -25,4 +25,4 @@ mod verify;
 pub use answer::{Answer, Expected, answer};
 pub use error::{Error, Result};
 pub use suite::{Query, SortKey, Suite, suite, suites};
-pub use verify::{Digest, Mismatch, digest_of_file, read_result, verify, verify_file};
+pub use verify::{Digest, Mismatch, Verifier, digest_of_file, read_result, verify, verify_file};

@@ -56,6 +56,35 @@ enum ColumnDigest {
     },
 }
 
+/// A digest that rows are added to.
+pub(super) struct Filling {
+    digest: Digest,
+    parts: u64,
+}
+
+impl Filling {
+    /// Adds the rows of a batch.
+    pub(super) fn take(&mut self, query: &Query, whose: &'static str, batch: &RecordBatch) -> Result<(), Mismatch> {
+        let columns = read_columns(query, batch).map_err(|e| Mismatch::Incomparable { query: query.id, whose, reason: e.to_string() })?;
+        if columns.len() != self.digest.columns.len() {
+            return Err(Mismatch::Columns { query: query.id, expected: self.digest.columns.len(), actual: columns.len() });
+        }
+        self.digest.add(&columns, batch.num_rows(), self.parts);
+        Ok(())
+    }
+
+    fn filled(mut self) -> Digest {
+        for column in &mut self.digest.columns {
+            if let ColumnDigest::Float { negative, .. } = column
+                && negative.iter().all(|sum| *sum == 0.0)
+            {
+                negative.clear();
+            }
+        }
+        self.digest
+    }
+}
+
 impl Digest {
     /// The digest of a result with `rows` rows.
     pub(super) fn of(
@@ -80,48 +109,28 @@ impl Digest {
             return Err(incomparable("a digest does not know the order of its rows, which the query asks for".into()));
         }
         let columns = empty().map_err(|e| incomparable(e.to_string()))?;
-        Digest { rows, keys: 0, columns }.filled(query, "answer", batches)
-    }
-
-    /// Checks that a result has the rows that this is the digest of.
-    pub(super) fn verify(&self, query: &Query, result: impl Iterator<Item = Result<RecordBatch, ArrowError>>) -> Result<(), Mismatch> {
-        self.compare(query, &self.clone().filled(query, "result", result)?)
-    }
-
-    /// The digest of other rows, with the same kinds of columns and the same parts.
-    fn filled(
-        mut self,
-        query: &Query,
-        whose: &'static str,
-        batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
-    ) -> Result<Self, Mismatch> {
-        let parts = parts(self.rows);
-        for column in &mut self.columns {
-            match column {
-                ColumnDigest::Exact { values, .. } => *values = 0,
-                ColumnDigest::Float { positive, negative, .. } => {
-                    *positive = vec![0.0; parts];
-                    *negative = vec![0.0; parts];
-                }
-            }
-        }
-        (self.rows, self.keys) = (0, 0);
+        let mut digest = Digest { rows, keys: 0, columns }.emptied();
         for batch in batches {
-            let read = batch.and_then(|batch| Ok((batch.num_rows(), read_columns(query, &batch)?)));
-            let (rows, columns) = read.map_err(|e| Mismatch::Incomparable { query: query.id, whose, reason: e.to_string() })?;
-            if columns.len() != self.columns.len() {
-                return Err(Mismatch::Columns { query: query.id, expected: self.columns.len(), actual: columns.len() });
-            }
-            self.add(&columns, rows, parts as u64);
+            digest.take(query, "answer", &batch.map_err(|e| incomparable(e.to_string()))?)?;
         }
-        for column in &mut self.columns {
-            if let ColumnDigest::Float { negative, .. } = column
-                && negative.iter().all(|sum| *sum == 0.0)
-            {
-                negative.clear();
+        Ok(digest.filled())
+    }
+
+    /// The same kinds of columns and the same parts, of no rows yet.
+    pub(super) fn emptied(&self) -> Filling {
+        let parts = parts(self.rows);
+        let empty = |column: &ColumnDigest| match column {
+            ColumnDigest::Exact { name, .. } => ColumnDigest::Exact { name: name.clone(), values: 0 },
+            ColumnDigest::Float { name, .. } => {
+                ColumnDigest::Float { name: name.clone(), positive: vec![0.0; parts], negative: vec![0.0; parts] }
             }
-        }
-        Ok(self)
+        };
+        Filling { digest: Digest { rows: 0, keys: 0, columns: self.columns.iter().map(empty).collect() }, parts: parts as u64 }
+    }
+
+    /// Checks that the rows of `result` are those that this is the digest of.
+    pub(super) fn verify(&self, query: &Query, result: Filling) -> Result<(), Mismatch> {
+        self.compare(query, &result.filled())
     }
 
     fn add(&mut self, columns: &[Column], rows: usize, parts: u64) {

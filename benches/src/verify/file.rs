@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 
 use super::digest::Digest;
 use super::mismatch::Mismatch;
-use super::verify;
+use super::Verifier;
 use crate::answer::{Answer, Expected};
 use crate::error::{Error, Result};
 use crate::suite::Query;
@@ -57,21 +57,21 @@ pub fn digest_of_file(query: &Query, path: &Path) -> Result<Digest> {
     Digest::of(query, &schema, rows, batches).map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
 }
 
-/// [`verify()`] for a result that is stored as a Parquet file.
+/// [`verify()`](super::verify()) for a result that is stored as a Parquet file.
 ///
 /// # Errors
 /// `Invalid` when the file is missing or is not Parquet. The inner error is the first difference.
 pub fn verify_file(query: &Query, expected: &Expected, path: &Path) -> Result<std::result::Result<(), Mismatch>> {
     let stored = open(path)?;
-    match expected {
-        Expected::Digest(digest) => Ok(digest.verify(query, stored.batches)),
-        Expected::Rows(_) => {
-            let batches: Vec<RecordBatch> = stored.batches.collect::<std::result::Result<_, _>>().map_err(|e| unreadable(path, &e))?;
-            // Without a row the file still says which columns there are.
-            let none = [RecordBatch::new_empty(stored.schema)];
-            Ok(verify(query, expected, if batches.is_empty() { &none } else { &batches }))
+    // Without a row the file still says which columns there are.
+    let none = (stored.rows == 0).then(|| Ok(RecordBatch::new_empty(stored.schema)));
+    let mut verifier = Verifier::new(query, expected);
+    for batch in stored.batches.chain(none) {
+        if let Err(mismatch) = verifier.add(batch.map_err(|e| unreadable(path, &e))?) {
+            return Ok(Err(mismatch));
         }
     }
+    Ok(verifier.finish())
 }
 
 fn unreadable(path: &Path, source: &ArrowError) -> Error {

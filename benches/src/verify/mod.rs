@@ -24,6 +24,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 pub use digest::Digest;
+use digest::Filling;
 pub use file::{digest_of_file, read_result, verify_file};
 pub use mismatch::Mismatch;
 
@@ -39,9 +40,53 @@ use pairing::Pairing;
 /// # Errors
 /// The first difference, in words.
 pub fn verify(query: &Query, expected: &Expected, actual: &[RecordBatch]) -> Result<(), Mismatch> {
-    match expected {
-        Expected::Rows(answer) => verify_rows(query, answer, actual),
-        Expected::Digest(digest) => digest.verify(query, actual.iter().cloned().map(Ok)),
+    let mut verifier = Verifier::new(query, expected);
+    actual.iter().try_for_each(|batch| verifier.add(batch.clone()))?;
+    verifier.finish()
+}
+
+/// Checks a result as it comes. Its rows are kept only where the answer is rows: those are few.
+pub struct Verifier<'a> {
+    query: &'a Query,
+    of: Of<'a>,
+}
+
+enum Of<'a> {
+    Rows(&'a Answer, Vec<RecordBatch>),
+    Digest(&'a Digest, Filling),
+}
+
+impl<'a> Verifier<'a> {
+    /// For a result of `query`, given one right result.
+    pub fn new(query: &'a Query, expected: &'a Expected) -> Self {
+        let of = match expected {
+            Expected::Rows(answer) => Of::Rows(answer, vec![]),
+            Expected::Digest(digest) => Of::Digest(digest, digest.emptied()),
+        };
+        Self { query, of }
+    }
+
+    /// Adds the next rows.
+    ///
+    /// # Errors
+    /// `Incomparable` and `Columns`.
+    pub fn add(&mut self, batch: RecordBatch) -> Result<(), Mismatch> {
+        match &mut self.of {
+            Of::Rows(_, batches) => batches.push(batch),
+            Of::Digest(_, filling) => filling.take(self.query, "result", &batch)?,
+        }
+        Ok(())
+    }
+
+    /// Checks that all rows are there, and no others.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn finish(self) -> Result<(), Mismatch> {
+        match self.of {
+            Of::Rows(answer, batches) => verify_rows(self.query, answer, &batches),
+            Of::Digest(digest, filling) => digest.verify(self.query, filling),
+        }
     }
 }
 

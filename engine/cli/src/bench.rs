@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::physical_plan::ExecutionPlan;
 use millstream::{Profile, Session, profile_of};
-use millstream_benches::{Query, Suite, answer, suite, suites, verify};
+use millstream_benches::{Expected, Query, Suite, Verifier, answer, suite, suites};
 use millstream_datasets::Dataset;
 use serde_json::json;
 use std::io::BufRead;
@@ -122,7 +122,7 @@ fn ids(suite: &Suite) -> Vec<&str> {
 }
 
 /// Runs a query once to warm up, then `--iterations` times by the clock, with a `tick` before each, and once
-/// more to verify its rows where an answer is at hand: keeping them is not the engine's memory.
+/// more to verify its rows where an answer is at hand.
 async fn measure((suite, scale): (&Suite, f64), q: &Query, session: &Session, a: &BenchArgs, tick: &dyn Fn()) -> Measured {
     let mut m = Measured::default();
     if let Err(e) = timed(q, session).await {
@@ -146,7 +146,7 @@ async fn measure((suite, scale): (&Suite, f64), q: &Query, session: &Session, a:
     m.cpu_s = cpu_before.zip(usage::cpu_s()).map(|(before, after)| (after - before) / a.iterations.max(1) as f64);
     let outcome = match answer(suite, scale, q) {
         Ok(None) => return m,
-        Ok(Some(expected)) => one(q, session).await.and_then(|(batches, ..)| verify(q, &expected, &batches).map_err(|e| e.to_string())),
+        Ok(Some(expected)) => verified(q, session, &expected).await,
         Err(e) => Err(e.to_string()),
     };
     m.verified = Some(outcome.is_ok());
@@ -165,15 +165,33 @@ async fn one(q: &Query, session: &Session) -> Result<(Vec<RecordBatch>, Arc<dyn 
 
 /// As [`one`], the rows let go as they come: what they take is not the engine's memory.
 async fn timed(q: &Query, session: &Session) -> Result<(Arc<dyn ExecutionPlan>, usize, f64), String> {
-    let started = Instant::now();
+    let (started, mut count) = (Instant::now(), 0);
+    let plan = streamed(q, session, |batch| {
+        count += batch.num_rows();
+        Ok(())
+    });
+    Ok((plan.await?, count, started.elapsed().as_secs_f64() * 1e3))
+}
+
+/// Checks the rows of a run as they come.
+async fn verified(q: &Query, session: &Session, expected: &Expected) -> Result<(), String> {
+    let mut verifier = Verifier::new(q, expected);
+    streamed(q, session, |batch| verifier.add(batch).map_err(|e| e.to_string())).await?;
+    verifier.finish().map_err(|e| e.to_string())
+}
+
+async fn streamed(
+    q: &Query,
+    session: &Session,
+    mut take: impl FnMut(RecordBatch) -> Result<(), String>,
+) -> Result<Arc<dyn ExecutionPlan>, String> {
     let text = |e: millstream::Error| e.to_string();
     let plan = session.sql(q.sql).await.map_err(text)?.plan().await.map_err(text)?;
     let mut rows = millstream::run(session, &plan).map_err(text)?;
-    let mut count = 0;
     while let Some(batch) = rows.next().await {
-        count += batch.map_err(text)?.num_rows();
+        take(batch.map_err(text)?)?;
     }
-    Ok((plan, count, started.elapsed().as_secs_f64() * 1e3))
+    Ok(plan)
 }
 
 fn print_line(q: &Query, m: &Measured, verbose: bool) -> std::io::Result<()> {

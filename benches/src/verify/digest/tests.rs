@@ -233,7 +233,7 @@ fn embedded_digests_are_read_and_of_long_answers() {
                     assert!(digest.rows > 1000, "{} {}", suite.name, query.id);
                     let exact = digest.columns.iter().any(|column| matches!(column, ColumnDigest::Exact { .. }));
                     assert!(exact, "{} {}: floats without a key to hold them to their rows", suite.name, query.id);
-                    assert!(matches!(digest.verify(query, std::iter::empty()), Err(Mismatch::Rows { .. })));
+                    assert!(matches!(digest.verify(query, digest.emptied()), Err(Mismatch::Rows { .. })));
                     count += 1;
                 }
             }
