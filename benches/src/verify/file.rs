@@ -8,9 +8,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use super::Verifier;
 use super::digest::Digest;
 use super::mismatch::Mismatch;
-use super::Verifier;
 use crate::answer::{Answer, Expected};
 use crate::error::{Error, Result};
 use crate::suite::Query;

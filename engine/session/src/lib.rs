@@ -37,6 +37,7 @@ mod profile;
 mod rows;
 mod session;
 mod stores;
+mod stream;
 mod table;
 
 pub use accelerate::accelerate;
@@ -54,6 +55,7 @@ pub use profile::{Profile, StageReport, StockReport, profile_of, stage_of};
 pub use rows::Rows;
 pub use session::{Options, Session};
 pub use stores::StoreOptions;
+pub use stream::{DataStream, Window, WindowedStream, streams};
 pub use table::{JoinKind, Table, run};
 
 /// Smallest first, nulls last: a key of [`Table::sort`].
@@ -86,3 +88,8 @@ pub fn desc(key: Expr) -> SortExpr {
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/files.md")]
 struct GuideOfFiles;
+
+/// The Rust of the guide to streams.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/streams.md")]
+struct GuideOfStreams;

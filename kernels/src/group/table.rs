@@ -98,8 +98,7 @@ impl Groups {
         }
     }
 
-    /// The same table for keys that were divided by their hash: a direct table would be as large as that of
-    /// all of them, however few these are.
+    /// For keys that were divided by their hash: a direct table would be as large as that of all of them.
     pub fn scattered(self) -> Self {
         Self { scattered: true, ..self }
     }

@@ -24,6 +24,7 @@ mod service;
 mod slt;
 mod spill;
 mod stores;
+mod streams;
 mod tpch;
 mod wire;
 mod world;

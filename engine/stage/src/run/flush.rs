@@ -56,19 +56,7 @@ impl Flushed {
             order[next[*p as usize]] = g as u32;
             next[*p as usize] += 1;
         }
-        // Slices of what is shared are no copies. Codes would tie each part to the whole dictionary.
-        let plain = |v: Vector| match &v.values {
-            Values::Str(s @ Strings::Dict { .. }) => {
-                Ok::<_, crate::Error>(Vector::with_valid(Values::Str(Strings::View(gather::as_views(s)?)), v.valid))
-            }
-            _ => Ok(v),
-        };
-        let keys = sink.keys_of(&order)?.into_iter().map(|k| Ok(plain(k)?.shared())).collect::<Result<Vec<_>>>()?;
-        let raw = |s: &State| match s.distinct_values(&order)? {
-            Some((groups, values)) => Ok(Raw::Distinct { groups, values: plain(values)?.shared() }),
-            None => Ok(Raw::Values(s.raw(&order)?.shared())),
-        };
-        let states = sink.states().iter().map(raw).collect::<Result<Vec<_>>>()?;
+        let (keys, states) = raw_groups(sink, &order)?;
         let of_state = |r: &Raw| match r {
             Raw::Values(v) => super::vector_size(v),
             Raw::Distinct { groups, values } => groups.len() * 4 + super::vector_size(values),
@@ -88,7 +76,7 @@ impl Flushed {
     /// What the kernels raise.
     pub(super) fn add_to(&self, all: &mut GroupSink, part: usize) -> Result<()> {
         match self.part(part) {
-            Some((keys, states)) => add(all, &keys, &states),
+            Some((keys, states)) => add(all, &keys, &states, self.bounds[part + 1] - self.bounds[part]),
             None => Ok(()),
         }
     }
@@ -109,9 +97,60 @@ impl Flushed {
     }
 }
 
+/// Keys and accumulators of the groups `order`, in that order.
+fn raw_groups(sink: &GroupSink, order: &[u32]) -> Result<(Vec<Vector>, Vec<Raw>)> {
+    // Slices of what is shared are no copies. Codes would tie each part to the whole dictionary.
+    let plain = |v: Vector| match &v.values {
+        Values::Str(s @ Strings::Dict { .. }) => {
+            Ok::<_, crate::Error>(Vector::with_valid(Values::Str(Strings::View(gather::as_views(s)?)), v.valid))
+        }
+        _ => Ok(v),
+    };
+    let keys = sink.keys_of(order)?.into_iter().map(|k| Ok(plain(k)?.shared())).collect::<Result<Vec<_>>>()?;
+    let raw = |s: &State| match s.distinct_values(order)? {
+        Some((groups, values)) => Ok(Raw::Distinct { groups, values: plain(values)?.shared() }),
+        None => Ok(Raw::Values(s.raw(order)?.shared())),
+    };
+    Ok((keys, sink.states().iter().map(raw).collect::<Result<Vec<_>>>()?))
+}
+
+/// The groups `order` as arrays: keys, then accumulators, those of distinct values as lists.
+///
+/// # Errors
+/// What the kernels raise.
+pub(super) fn stored_groups(sink: &GroupSink, order: &[u32]) -> Result<Vec<ArrayRef>> {
+    let (keys, states) = raw_groups(sink, order)?;
+    stored_columns(&keys, &states, order.len())
+}
+
+fn stored_columns(keys: &[Vector], states: &[Raw], n: usize) -> Result<Vec<ArrayRef>> {
+    let keys = keys.iter().map(|k| spill::stored(k, n));
+    let states = states.iter().map(|s| match s {
+        Raw::Values(v) => spill::stored(v, n),
+        Raw::Distinct { groups, values } => lists(groups, values, n),
+    });
+    keys.chain(states).collect()
+}
+
+/// Adds the groups that [`stored_groups`] made of a sink of the same kind.
+///
+/// # Errors
+/// `Bug` for other columns.
+pub(super) fn add_stored(all: &mut GroupSink, columns: &[ArrayRef], rows: usize) -> Result<()> {
+    let width = all.key_count();
+    if columns.len() != width + all.states().len() {
+        return Err(Error::bug("columns of another group sink"));
+    }
+    let keys = spill::block(&columns[..width], rows)?.columns;
+    let states = columns[width..].iter().map(|c| match c.as_list_opt::<i32>() {
+        Some(_) => listed(c),
+        None => Ok(Raw::Values(spill::block(std::slice::from_ref(c), rows)?.columns.remove(0))),
+    });
+    add(all, &keys, &states.collect::<Result<Vec<_>>>()?, rows)
+}
+
 /// Adds groups of these keys.
-fn add(all: &mut GroupSink, keys: &[Vector], raw: &[Raw]) -> Result<()> {
-    let n = keys.first().map_or(0, |k| k.values.len());
+fn add(all: &mut GroupSink, keys: &[Vector], raw: &[Raw], n: usize) -> Result<()> {
     let (to, states, groups) = all.adopted(keys, n)?;
     for (s, raw) in states.iter_mut().zip(raw) {
         match raw {
@@ -130,9 +169,6 @@ pub(super) struct OnDisk {
     file: Spilled,
     /// The pieces of each part.
     parts: Vec<Vec<Piece>>,
-    keys: usize,
-    /// Which states are lists of distinct values.
-    distinct: Vec<bool>,
 }
 
 impl OnDisk {
@@ -141,23 +177,19 @@ impl OnDisk {
     /// # Errors
     /// A full disk, with the file's name; `Closed` when cancelled.
     pub(super) fn write(flushed: Vec<Flushed>, to: &Spiller, cancel: &Cancel) -> Result<Option<Self>> {
-        let Some(first) = flushed.first() else { return Ok(None) };
-        let (keys, distinct) = (first.keys.len(), first.states.iter().map(|s| matches!(s, Raw::Distinct { .. })).collect());
+        if flushed.is_empty() {
+            return Ok(None);
+        }
         let mut file = to.file()?;
         let mut parts = vec![vec![]; PARTS];
         for (p, pieces) in parts.iter_mut().enumerate() {
             cancel.check()?;
             for (keys, states) in flushed.iter().filter_map(|f| f.part(p)) {
                 let n = keys[0].values.len();
-                let keys = keys.iter().map(|k| spill::stored(k, n));
-                let states = states.iter().map(|s| match s {
-                    Raw::Values(v) => spill::stored(v, n),
-                    Raw::Distinct { groups, values } => lists(groups, values, n),
-                });
-                pieces.push(file.write(keys.chain(states).collect::<Result<_>>()?, n)?);
+                pieces.push(file.write(stored_columns(&keys, &states, n)?, n)?);
             }
         }
-        Ok(Some(Self { file: file.finish()?, parts, keys, distinct }))
+        Ok(Some(Self { file: file.finish()?, parts }))
     }
 
     /// How many pieces part `part` has.
@@ -172,12 +204,7 @@ impl OnDisk {
     pub(super) fn add_to(&self, all: &mut GroupSink, part: usize, piece: usize) -> Result<()> {
         let piece = self.parts[part][piece];
         let columns = self.file.read(piece)?;
-        let keys = spill::block(&columns[..self.keys], piece.rows)?.columns;
-        let states = columns[self.keys..].iter().zip(&self.distinct).map(|(c, distinct)| match distinct {
-            true => listed(c),
-            false => Ok(Raw::Values(spill::block(std::slice::from_ref(c), piece.rows)?.columns.remove(0))),
-        });
-        add(all, &keys, &states.collect::<Result<Vec<_>>>()?)
+        add_stored(all, &columns, piece.rows)
     }
 }
 

@@ -162,12 +162,21 @@ pub(super) async fn merge_groups(
 fn merged(groups: &[GroupSink], program: &crate::Program, sink: &Sink, part: usize, parts: usize) -> Result<GroupSink> {
     let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
     let mut all = GroupSink::new(program, keys, aggregates)?;
+    add_all(&mut all, groups, part, parts)?;
+    Ok(all)
+}
+
+/// Adds part `part` of `parts` of these groups.
+///
+/// # Errors
+/// What the kernels raise.
+pub(super) fn add_all(all: &mut GroupSink, groups: &[GroupSink], part: usize, parts: usize) -> Result<()> {
     for g in groups {
         all.merge(g, part, parts)?;
         // Only where all parts meet: else they are merged one by one.
         for f in g.flushed() {
-            (0..PARTS).try_for_each(|p| f.add_to(&mut all, p))?;
+            (0..PARTS).try_for_each(|p| f.add_to(all, p))?;
         }
     }
-    Ok(all)
+    Ok(())
 }

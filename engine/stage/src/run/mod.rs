@@ -17,6 +17,7 @@ pub mod reference;
 pub mod sink;
 mod source;
 mod spill;
+mod window;
 mod worker;
 
 pub use divide::DiskBuild;
@@ -25,6 +26,7 @@ pub(crate) use driver::{MORSEL_ROWS, see_through};
 pub use learned::InTable;
 pub use metrics::{GpuMetrics, StageMetrics};
 pub use parts::Parts;
+pub use window::{KEY_GROUPS, WINDOW_COLUMNS, WindowStage, Windows};
 
 use crate::convert::Block;
 use crate::program::{Constant, ConstantSource, Program, physical};

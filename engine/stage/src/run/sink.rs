@@ -140,9 +140,18 @@ impl GroupSink {
     /// As [`Groups::ids`].
     pub(super) fn adopted(&mut self, keys: &[Vector], n: usize) -> Result<(&[u32], &mut [State], usize)> {
         self.ids.clear();
-        self.groups.ids(&keys.iter().collect::<Vec<_>>(), n, &mut self.ids)?;
+        if self.global {
+            self.ids.resize(n, 0);
+        } else {
+            self.groups.ids(&keys.iter().collect::<Vec<_>>(), n, &mut self.ids)?;
+        }
         let groups = self.len();
         Ok((&self.ids, &mut self.states, groups))
+    }
+
+    /// How many keys a group has.
+    pub(super) fn key_count(&self) -> usize {
+        self.keys.len()
     }
 
     /// Number of groups.

@@ -1,0 +1,11 @@
+//! Sources and sinks, one file or folder each: leaves that know the traits of `millstream-stream` and nothing else
+//! of the engine.
+
+mod files;
+mod memory;
+
+pub use files::{FileFormat, FilesSink, FilesSource};
+pub use memory::{MemorySink, MemorySource, MemoryTable};
+
+/// What there is, for help texts and error messages.
+pub const CONNECTORS: &[&str] = &["files", "memory"];

@@ -1,0 +1,200 @@
+//! What stands between source and sink.
+
+use crate::{Error, ErrorKind, Result};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use millstream_stage::WindowStage;
+use serde::{Deserialize, Serialize};
+
+/// What an operator makes of the rows of an epoch.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// For the next operator.
+    pub out: Vec<RecordBatch>,
+    /// Those that came too late, as they came.
+    pub late: Vec<RecordBatch>,
+}
+
+/// What an operator is restored from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorState {
+    /// The begin of the first window that is not closed.
+    pub first_open: Option<i64>,
+}
+
+/// A step of a pipeline. It lives as long as the driver and keeps its state in memory; checkpoints hold what is
+/// needed to make it again.
+#[async_trait]
+pub trait Operator: Send {
+    /// Stable within a job: its state is found by it.
+    fn id(&self) -> &str;
+
+    /// The columns of its rows.
+    fn schema(&self) -> SchemaRef;
+
+    /// Takes the rows of an epoch.
+    ///
+    /// # Errors
+    /// What the data raises.
+    async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows>;
+
+    /// No row earlier than `watermark` will count as on time: the rows that are due.
+    ///
+    /// # Errors
+    /// What the data raises.
+    async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>>;
+
+    /// What changed since the last checkpoint, or everything: rows of state, and what is beside them.
+    ///
+    /// # Errors
+    /// What the data raises.
+    async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, Vec<RecordBatch>)>;
+
+    /// Begins with what checkpoints hold, in their order.
+    ///
+    /// # Errors
+    /// `Corrupt` for state of another operator.
+    fn restore(&mut self, state: &OperatorState, rows: &[RecordBatch]) -> Result<()>;
+
+    /// Bytes of state in memory.
+    fn size(&self) -> usize;
+
+    /// Whether it tells late rows.
+    fn is_timed(&self) -> bool {
+        false
+    }
+
+    /// Rows so far that some of their windows missed.
+    fn partly_late(&self) -> u64 {
+        0
+    }
+
+    /// What its state depends on: a job is restored only where it is the same.
+    fn fingerprint(&self) -> String;
+}
+
+/// Groups by window and key.
+pub struct WindowOperator {
+    id: String,
+    stage: WindowStage,
+}
+
+impl WindowOperator {
+    /// The operator `id` of the windows `stage`.
+    pub fn new(id: impl Into<String>, stage: WindowStage) -> Self {
+        Self { id: id.into(), stage }
+    }
+}
+
+#[async_trait]
+impl Operator for WindowOperator {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.stage.schema().clone()
+    }
+
+    async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows> {
+        Ok(Rows { out: vec![], late: self.stage.rows(batches).await? })
+    }
+
+    async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
+        Ok(self.stage.advance(watermark).await?)
+    }
+
+    async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, Vec<RecordBatch>)> {
+        let rows = self.stage.checkpoint(whole).await?;
+        Ok((OperatorState { first_open: self.stage.first_open() }, rows))
+    }
+
+    fn restore(&mut self, state: &OperatorState, rows: &[RecordBatch]) -> Result<()> {
+        Ok(self.stage.restore(state.first_open, rows)?)
+    }
+
+    fn size(&self) -> usize {
+        self.stage.size()
+    }
+
+    fn is_timed(&self) -> bool {
+        true
+    }
+
+    fn partly_late(&self) -> u64 {
+        self.stage.partly_late()
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{:?} {}", self.stage, self.stage.schema())
+    }
+}
+
+type Function = Box<dyn FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send>;
+
+/// A function of batches, without state.
+pub struct MapOperator {
+    id: String,
+    schema: SchemaRef,
+    function: Function,
+}
+
+impl MapOperator {
+    /// The operator `id` that makes batches of `schema`. A panic of `function` becomes an error.
+    pub fn new(
+        id: impl Into<String>,
+        schema: SchemaRef,
+        function: impl FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send + 'static,
+    ) -> Self {
+        Self { id: id.into(), schema, function: Box::new(function) }
+    }
+}
+
+#[async_trait]
+impl Operator for MapOperator {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows> {
+        let mut out = vec![];
+        for batch in batches {
+            let (id, function) = (&self.id, &mut self.function);
+            let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| function(batch)));
+            let made = made.map_err(|_| Error::new(ErrorKind::Bug, format!("the function of operator `{id}` panicked")))??;
+            for batch in made {
+                if batch.schema().fields() != self.schema.fields() {
+                    let text = format!("operator `{id}` returned {} where {} was declared", batch.schema(), self.schema);
+                    return Err(Error::new(ErrorKind::Invalid, text));
+                }
+                out.push(batch);
+            }
+        }
+        Ok(Rows { out, late: vec![] })
+    }
+
+    async fn advance(&mut self, _watermark: i64) -> Result<Vec<RecordBatch>> {
+        Ok(vec![])
+    }
+
+    async fn checkpoint(&mut self, _whole: bool) -> Result<(OperatorState, Vec<RecordBatch>)> {
+        Ok((OperatorState::default(), vec![]))
+    }
+
+    fn restore(&mut self, _state: &OperatorState, _rows: &[RecordBatch]) -> Result<()> {
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("map {}", self.schema)
+    }
+}
