@@ -82,7 +82,13 @@ pub fn desc(key: Expr) -> SortExpr {
     key.sort(false, true)
 }
 
-/// The Rust of the guide, run with the other examples.
+/// The Rust of the guides, run with the other examples.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/guide/files.md")]
-struct GuideOfFiles;
+mod pages {
+    #[doc = include_str!("../../../docs/guide/files.md")]
+    struct GuideToFiles;
+    #[doc = include_str!("../../../docs/guide/library.md")]
+    struct GuideToTheLibrary;
+    #[doc = include_str!("../../../docs/reference/errors.md")]
+    struct Errors;
+}

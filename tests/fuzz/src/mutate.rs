@@ -48,3 +48,45 @@ pub fn parquet_data(file: &mut [u8]) -> &mut [u8] {
         None => file,
     }
 }
+
+/// The words, numbers, strings and signs of a text.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut out = vec![];
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+        let len = match first {
+            '\'' | '"' => rest[1..].find(first).map_or(rest.len(), |end| end + 2),
+            c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            c => c.len_utf8(),
+        };
+        out.push(&rest[..len]);
+        rest = rest[len..].trim_start();
+    }
+    out
+}
+
+/// Changes one to three words of a text: others of `vocabulary`, or of the text itself.
+pub fn in_words(text: &str, vocabulary: &[&str], chance: &mut Chance) -> String {
+    let mut words = pieces(text);
+    for _ in 0..1 + chance.below(3) {
+        let at = chance.below(words.len() + 1);
+        let other = match words.get(chance.below(words.len() + 1)).filter(|_| chance.below(2) == 0) {
+            Some(word) => *word,
+            None => vocabulary[chance.below(vocabulary.len())],
+        };
+        let len = chance.below(6).min(words.len() - at);
+        match chance.below(4) {
+            0 => words.insert(at, other),
+            1 if at < words.len() => words[at] = other,
+            2 => drop(words.drain(at..at + len)),
+            _ => {
+                // An expression within itself.
+                let copied = words[at..at + len].to_vec();
+                let to = chance.below(words.len() + 1);
+                words.splice(to..to, copied);
+            }
+        }
+    }
+    words.join(" ")
+}
