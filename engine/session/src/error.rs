@@ -90,6 +90,10 @@ impl From<DataFusionError> for Error {
                 let (kind, text) = stores::explain(store);
                 return Self::new(kind, text);
             }
+            if let Some(stage) = one.downcast_ref::<millstream_stage::Error>().filter(|e| e.kind() == millstream_stage::ErrorKind::Corrupt)
+            {
+                return Self::new(ErrorKind::Corrupt, stage);
+            }
             // An I/O error does not count what it holds among its sources.
             let held = one.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
             cause = held.map(|e| e as &(dyn std::error::Error + 'static)).or_else(|| one.source());

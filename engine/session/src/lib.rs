@@ -84,12 +84,15 @@ pub fn desc(key: Expr) -> SortExpr {
     key.sort(false, true)
 }
 
-/// The Rust of the guide, run with the other examples.
+/// The Rust of the guides, run with the other examples.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/guide/files.md")]
-struct GuideOfFiles;
-
-/// The Rust of the guide to streams.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/guide/streams.md")]
-struct GuideOfStreams;
+mod pages {
+    #[doc = include_str!("../../../docs/guide/files.md")]
+    struct GuideToFiles;
+    #[doc = include_str!("../../../docs/guide/library.md")]
+    struct GuideToTheLibrary;
+    #[doc = include_str!("../../../docs/guide/streams.md")]
+    struct GuideToStreams;
+    #[doc = include_str!("../../../docs/reference/errors.md")]
+    struct Errors;
+}

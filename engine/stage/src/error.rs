@@ -11,7 +11,7 @@ pub enum ErrorKind {
     Unsupported,
     /// Memory or slots are used up.
     Exhausted,
-    /// A message cannot be read.
+    /// A message or a file is damaged.
     Corrupt,
     /// The query was cancelled or the device went away.
     Closed,
@@ -99,6 +99,8 @@ impl From<Error> for DataFusionError {
             (None, ErrorKind::Exhausted) => DataFusionError::ResourcesExhausted(e.message),
             (None, ErrorKind::Unsupported) => DataFusionError::NotImplemented(e.message),
             (None, ErrorKind::Bug) => DataFusionError::Internal(e.message),
+            // DataFusion has no such kind.
+            (None, ErrorKind::Corrupt) => DataFusionError::External(Box::new(Error { source: None, ..e })),
             (None, _) => DataFusionError::Execution(e.message),
         }
     }

@@ -4,6 +4,7 @@
 //! Not taken over (the child then runs as it is): partition columns, computed projections, limits,
 //! files whose types differ from the table's, row selections by an access plan.
 
+use crate::context::panic_text;
 use crate::convert::{Block, Reader};
 use crate::program::physical;
 use crate::run::chunk::Columns;
@@ -28,6 +29,7 @@ use parquet::basic::Encoding;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 mod column;
@@ -198,6 +200,15 @@ impl ParquetScan {
     }
 }
 
+/// What the format's library reads. Damage that it does not expect is a panic there, and an error here.
+fn reading<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    let damaged = |what: &dyn std::fmt::Display| Error::new(crate::ErrorKind::Corrupt, what);
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|e| damaged(&e)),
+        Err(panic) => Err(damaged(&format!("damaged, its reader panicked: {}", panic_text(panic.as_ref())))),
+    }
+}
+
 /// First byte of a row group, as DataFusion assigns row groups to byte ranges.
 fn start_of(m: &ParquetMetaData, group: usize) -> i64 {
     let c = m.row_group(group).column(0);
@@ -222,7 +233,7 @@ impl Fetched {
     /// Decodes the row group and hands it on in blocks.
     ///
     /// # Errors
-    /// `Invalid` for a corrupt page, naming file, row group and column; what `take` raises.
+    /// `Corrupt` for a damaged page, naming file, row group and column; what `take` raises.
     pub fn decode(self, mut take: impl FnMut(Block) -> Result<()>) -> Result<()> {
         let mut group = self.open()?;
         let mut at = 0;
@@ -333,10 +344,10 @@ impl ArrowColumns {
     fn read(&mut self, at: usize, start: usize, len: usize, picked: Option<&[u32]>) -> Result<Vector> {
         while start >= self.start + self.block.rows {
             self.start += self.block.rows;
-            self.block = match self.decoder.try_decode().map_err(|e| Error::new(crate::ErrorKind::Invalid, e))? {
+            self.block = match reading(|| self.decoder.try_decode())? {
                 DecodeResult::Data(batch) => self.reader.block(&batch, &self.projection)?,
                 DecodeResult::Finished => {
-                    return Err(Error::new(crate::ErrorKind::Invalid, format!("columns {:?} end early", self.columns)));
+                    return Err(Error::new(crate::ErrorKind::Corrupt, format!("columns {:?} end early", self.columns)));
                 }
                 DecodeResult::NeedsData(r) => return Err(Error::bug(format!("the decoder wants {r:?} beyond its row group"))),
             };
@@ -358,7 +369,10 @@ impl OpenFile {
     fn failed(&self, index: usize, column: usize, e: Error) -> Error {
         let column = self.schema.field(column).name();
         let place = format!("cannot decode Parquet file {}, row group {index}, column {column}", self.name);
-        if e.kind() == crate::ErrorKind::Invalid { Error::new(e.kind(), format!("{place}: {e}")) } else { e }
+        match e.kind() {
+            crate::ErrorKind::Invalid | crate::ErrorKind::Corrupt => Error::new(e.kind(), format!("{place}: {e}")),
+            _ => e,
+        }
     }
 
     /// A reader of row group `index`: decimals at 64 bits where their precision allows it, strings as

@@ -2,10 +2,10 @@
 
 use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::util::pretty::pretty_format_batches;
-use millstream::{Options, Preference, Session};
+use millstream::{ErrorKind, Options, Preference, Session};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
-use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -152,4 +152,32 @@ async fn corrupt_bytes_never_panic() {
         }
     }
     assert!(errors > 0, "no corruption was noticed at all");
+}
+
+/// Bytes found by fuzzing (tests/fuzz): a header without what its kind of page must have, at which the format's library
+/// panics, and one that counts more values than there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_page_headers_are_corrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    for first in ["i64s", "few", "late"] {
+        let all = rows(true).slice(0, 2_000);
+        let batch = all.project(&[all.schema().index_of(first).unwrap()]).unwrap();
+        let plain = WriterProperties::builder().set_dictionary_enabled(false).set_statistics_enabled(EnabledStatistics::None);
+        write(&path, &batch, plain.build());
+        let good = std::fs::read(&path).unwrap();
+        // Thrift: the field's type and distance, then a zigzag number. 0 is a data page, 3 one of version 2.
+        assert_eq!(good[4..6], [0x15, 0], "a page's header begins with its kind");
+        let number = good.windows(5).position(|w| w == [0x2C, 0x15, 0xA0, 0x1F, 0x15]).expect("the header of a page of 2,000 values");
+        for (at, byte) in [(5, 6), (number + 2, 0xA2), (number + 2, 0xA1)] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            std::fs::write(&path, &bad).unwrap();
+            let session = Session::with_options(Options { threads: 2, device: Preference::Cpu, ..Options::default() }).unwrap();
+            session.register("t", &path.to_string_lossy()).await.unwrap();
+            let error = session.sql(&format!("select count({first}), min({first}) from t")).await.unwrap().collect().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{first}, byte {at}: {error}");
+            assert!(error.to_string().contains("t.parquet"), "{first}, byte {at}: {error}");
+        }
+    }
 }

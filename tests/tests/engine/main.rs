@@ -18,6 +18,7 @@ mod matrix;
 mod overflow;
 mod panics;
 mod plans;
+mod reference;
 mod relay;
 mod resident;
 mod service;

@@ -11,6 +11,8 @@ use datafusion_proto::bytes::{physical_plan_from_bytes_with_extension_codec, phy
 use datafusion_proto::physical_plan::{DefaultPhysicalProtoConverter, PhysicalExtensionCodec};
 use millstream::{Options, Preference, Session};
 use millstream_benches::{answer, verify};
+use millstream_kernels::{Values, Vector};
+use millstream_stage::run::sink::average;
 use millstream_stage::{StageCodec, StageExec};
 use std::sync::Arc;
 
@@ -144,6 +146,17 @@ async fn garbage_is_refused_and_never_panics() {
             flipped[random(bytes.len())] ^= 1 << random(8);
             assert!(decode(&flipped).is_err());
         }
+    }
+}
+
+/// Found by fuzzing (tests/fuzz): a message whose aggregate returns a scale that no plan has.
+#[test]
+fn an_average_of_an_impossible_scale_is_refused() {
+    let one = |v: i64| Vector::with_valid(Values::I64(vec![v].into()), None);
+    let mean = |sums: i8, result: i8| average(&one(6), &one(4), &DataType::Decimal128(38, result), sums);
+    assert!(matches!(mean(2, 6).unwrap().values, Values::I128(v) if v[0] == 15_000));
+    for (sums, result) in [(0, 127), (2, 0), (100, -128)] {
+        assert!(mean(sums, result).is_err(), "{sums} {result}");
     }
 }
 

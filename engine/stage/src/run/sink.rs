@@ -304,7 +304,9 @@ pub fn average(sum: &Vector, count: &Vector, returns: &DataType, sum_scale: i8) 
     let values = match (returns, &sum.values) {
         (DataType::Decimal128(p, s), Values::I64(_) | Values::I128(_)) => {
             // As DataFusion: to the result's scale first, then divided towards zero.
-            let times = 10i128.pow(u32::try_from(s - sum_scale).map_err(Error::bug)?);
+            let more = s.checked_sub(sum_scale).and_then(|digits| u32::try_from(digits).ok());
+            let times = more.and_then(|digits| 10i128.checked_pow(digits));
+            let times = times.ok_or_else(|| Error::bug(format!("an average of scale {s} of sums of scale {sum_scale}")))?;
             let divide = |sum: i128, n: i128| -> Result<i128> {
                 let overflow =
                     || Error::new(crate::ErrorKind::Invalid, format!("arithmetic overflow: an average does not fit Decimal128({p}, {s})"));

@@ -4,6 +4,7 @@
 //! encodings PLAIN and dictionary. Pages that hold no asked row are not even decompressed; values of
 //! rows that were filtered away are never made.
 
+use super::reading;
 use crate::{Error, ErrorKind, Result};
 use arrow::array::{Array, StringArray};
 use arrow::buffer::{Buffer, ScalarBuffer};
@@ -117,7 +118,8 @@ impl PagedColumn {
         };
         let flat = descr.max_rep_level() == 0 && descr.max_def_level() <= 1;
         let Some(kind) = kind(t, descr.physical_type()).filter(|_| flat && chunk.encodings().all(encoding)) else { return Ok(None) };
-        let pages = SerializedPageReader::new(Arc::new(ChunkBytes { start, bytes }), chunk, rows, None).map_err(unreadable)?;
+        let pages = SerializedPageReader::new(Arc::new(ChunkBytes { start, bytes }), chunk, rows, None)
+            .map_err(|e| Error::new(ErrorKind::Invalid, e))?;
         Ok(Some(Self { pages, kind, optional, entries: None, held: VecDeque::new(), next: 0, rows }))
     }
 
@@ -125,7 +127,7 @@ impl PagedColumn {
     /// to `start`, in any order and number).
     ///
     /// # Errors
-    /// `Invalid` for a corrupt page.
+    /// `Corrupt` for a damaged page.
     pub(super) fn read(&mut self, start: usize, len: usize, picked: Option<&[u32]>) -> Result<Vector> {
         while self.held.front().is_some_and(|p| p.start + p.rows <= start) {
             self.held.pop_front();
@@ -170,14 +172,19 @@ impl PagedColumn {
     /// Takes the next page in, or steps over it when it ends before row `wanted`.
     fn load(&mut self, wanted: usize) -> Result<()> {
         let ends = || corrupt(format!("the column has fewer values than its {} rows", self.rows));
-        let next = self.pages.peek_next_page().map_err(unreadable)?.ok_or_else(ends)?;
+        let next = reading(|| self.pages.peek_next_page())?.ok_or_else(ends)?;
         let rows = next.num_rows.or(next.num_levels).filter(|_| !next.is_dict);
-        if let Some(rows) = rows.filter(|r| self.next + r <= wanted) {
-            self.pages.skip_next_page().map_err(unreadable)?;
+        if let Some(rows) = rows.filter(|r| wanted.checked_sub(self.next).is_some_and(|before| *r <= before)) {
+            reading(|| self.pages.skip_next_page())?;
             self.next += rows;
             return Ok(());
         }
-        let page = self.pages.get_next_page().map_err(unreadable)?;
+        let page = reading(|| self.pages.get_next_page())?;
+        // Before anything is made for them: a damaged header may say any number.
+        let room = |rows: usize| match rows <= self.rows - self.next {
+            true => Ok(rows),
+            false => Err(corrupt(format!("the column has more values than its {} rows", self.rows))),
+        };
         let (bytes, encoding, rows, valid) = match page.ok_or_else(|| corrupt("a page is missing"))? {
             RawPage::DictionaryPage { buf, num_values, encoding, .. } => {
                 if !matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
@@ -187,20 +194,18 @@ impl PagedColumn {
                 return Ok(());
             }
             RawPage::DataPage { buf, num_values, encoding, .. } => {
-                let rows = num_values as usize;
+                let rows = room(num_values as usize)?;
                 let (valid, used) = if self.optional { levels_v1(&buf, rows)? } else { (None, 0) };
                 (buf.slice(used..), encoding, rows, valid)
             }
             RawPage::DataPageV2 { buf, num_rows, encoding, def_levels_byte_len, rep_levels_byte_len, .. } => {
+                let rows = room(num_rows as usize)?;
                 let (rep, def) = (rep_levels_byte_len as usize, def_levels_byte_len as usize);
                 let levels = buf.get(rep..).and_then(|b| b.get(..def)).ok_or_else(|| corrupt("levels longer than their page"))?;
-                let valid = if self.optional { validity(levels, num_rows as usize)? } else { None };
-                (buf.slice(rep + def..), encoding, num_rows as usize, valid)
+                let valid = if self.optional { validity(levels, rows)? } else { None };
+                (buf.slice(rep + def..), encoding, rows, valid)
             }
         };
-        if self.next + rows > self.rows {
-            return Err(corrupt(format!("the column has more values than its {} rows", self.rows)));
-        }
         let values = self.decode(bytes, encoding, rows, valid.as_deref())?;
         self.held.push_back(Page { start: self.next, rows, values, valid: valid.map(Into::into) });
         self.next += rows;
@@ -344,9 +349,5 @@ fn validity(levels: &[u8], rows: usize) -> Result<Option<Vec<u8>>> {
 }
 
 fn corrupt(what: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Invalid, format!("corrupt page: {what}"))
-}
-
-fn unreadable(e: parquet::errors::ParquetError) -> Error {
-    Error::new(ErrorKind::Invalid, e)
+    Error::new(ErrorKind::Corrupt, format!("corrupt page: {what}"))
 }

@@ -1,0 +1,1 @@
+select id, price * 2, upper(note) from orders where day > date '2000-01-01' and note like '%i%' order by id desc

@@ -1,0 +1,1 @@
+select customer, count(*), sum(price), avg(price), min(note), max(day) filter (where id > 1) from orders group by customer having count(*) > 1

@@ -1,0 +1,1 @@
+select name, sum(price) from orders join customers using (customer) where active group by name

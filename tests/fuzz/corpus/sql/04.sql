@@ -1,0 +1,1 @@
+select * from customers c left join orders o on c.customer = o.customer and o.price > c.score

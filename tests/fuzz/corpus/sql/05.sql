@@ -1,0 +1,1 @@
+select name from customers where customer not in (select customer from orders)

@@ -1,0 +1,1 @@
+select name from customers c where exists (select 1 from orders o where o.customer = c.customer) or score > 1

@@ -1,0 +1,1 @@
+select id, day from orders order by day desc nulls last, id limit 3 offset 1

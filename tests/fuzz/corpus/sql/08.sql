@@ -1,0 +1,1 @@
+select case when price > 1 then id else customer end + 1, coalesce(note, 'none'), nullif(id, 2) from orders where id in (1, 2, 3)

@@ -1,0 +1,1 @@
+select row_number() over (partition by customer order by id), sum(price) over (order by id rows between 1 preceding and current row) from orders

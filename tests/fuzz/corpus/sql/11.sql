@@ -1,0 +1,1 @@
+select date_trunc('month', at), extract(year from at), at + interval '1 month', cast(at as date) from events

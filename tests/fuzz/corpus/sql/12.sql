@@ -1,0 +1,1 @@
+select unnest(list), list[1], array_length(list) from events

@@ -1,0 +1,1 @@
+select distinct on (customer) customer, price from orders order by customer, price desc

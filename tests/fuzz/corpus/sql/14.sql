@@ -1,0 +1,1 @@
+select * from orders full join customers using (customer) cross join events

@@ -1,0 +1,1 @@
+select count(distinct note), median(price), approx_distinct(id), array_agg(note order by id), string_agg(note, ',') from orders

@@ -1,0 +1,1 @@
+select grouping(customer), customer, day, sum(id) from orders group by rollup (customer, day)

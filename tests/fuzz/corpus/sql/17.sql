@@ -1,0 +1,1 @@
+select id from orders union all select customer from customers intersect select 1 except select 2

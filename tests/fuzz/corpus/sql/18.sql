@@ -1,0 +1,1 @@
+explain analyze select sum(wide) from events

@@ -1,0 +1,1 @@
+explain select substr(note, 1, 3) || repeat('x', 3), regexp_replace(note, 'f(.)', '\\1') from orders

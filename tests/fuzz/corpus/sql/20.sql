@@ -1,0 +1,1 @@
+select cast('1.5' as decimal(3, 1)) / 0.3, 7 % 3, 7 / 2, -7 // 2, 2 ^ 3, 5 & 3, 1 << 3, not true

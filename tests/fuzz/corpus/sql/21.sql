@@ -1,0 +1,1 @@
+select * from (values (1, 'a'), (2, null)) v(x, y) where x between 1 and 2 and y is not distinct from null

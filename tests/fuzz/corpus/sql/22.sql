@@ -1,0 +1,1 @@
+select o.*, (select max(score) from customers c where c.customer = o.customer) from orders o

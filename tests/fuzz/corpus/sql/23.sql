@@ -1,0 +1,1 @@
+select small + 1, wide + 1, wide * -1, abs(wide), real / 0, round(real, 2) from events where at is not null

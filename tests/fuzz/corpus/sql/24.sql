@@ -1,0 +1,1 @@
+select * from orders where note similar to '(f|a)%' or note ~ '^f' or note ilike 'F%'

@@ -1,0 +1,1 @@
+select to_char(day, '%Y'), make_date(2024, 1, 31) - day, day - interval '3 days' from orders

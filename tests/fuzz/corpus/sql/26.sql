@@ -1,0 +1,1 @@
+select first_value(id) over w, lag(id, 2) over w, ntile(2) over w from orders window w as (order by day)

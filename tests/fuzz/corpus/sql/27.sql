@@ -1,0 +1,1 @@
+select {'a': 1, 'b': [1, 2]}, map(['k'], [1]), struct(1, 2) from events limit 1

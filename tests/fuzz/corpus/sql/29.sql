@@ -1,0 +1,1 @@
+select "id", 'it''s', $$text$$, e'\n', x'ff', 1e308 * 10, 0x10 from orders limit all
