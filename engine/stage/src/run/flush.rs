@@ -10,7 +10,7 @@ use crate::{Cancel, Error, Result};
 use arrow::array::{ArrayRef, AsArray, ListArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::Field;
-use millstream_kernels::group::State;
+use millstream_kernels::group::{Raw, State};
 use millstream_kernels::{Strings, Values, Vector, gather};
 use std::sync::Arc;
 
@@ -30,14 +30,6 @@ pub(super) struct Flushed {
     keys: Vec<Vector>,
     states: Vec<Raw>,
     bytes: usize,
-}
-
-/// What one state holds of the groups.
-enum Raw {
-    /// A number or text a group.
-    Values(Vector),
-    /// Distinct values and the group of each, by group.
-    Distinct { groups: Vec<u32>, values: Vector },
 }
 
 impl Flushed {
@@ -64,14 +56,14 @@ impl Flushed {
             _ => Ok(v),
         };
         let keys = sink.keys_of(&order)?.into_iter().map(|k| Ok(plain(k)?.shared())).collect::<Result<Vec<_>>>()?;
-        let raw = |s: &State| match s.distinct_values(&order)? {
-            Some((groups, values)) => Ok(Raw::Distinct { groups, values: plain(values)?.shared() }),
-            None => Ok(Raw::Values(s.raw(&order)?.shared())),
+        let raw = |s: &State| match s.raw(&order)? {
+            Raw::Lists { groups, values } => Ok(Raw::Lists { groups, values: plain(values)?.shared() }),
+            Raw::Rows(columns) => Ok::<_, Error>(Raw::Rows(columns.into_iter().map(Vector::shared).collect())),
         };
         let states = sink.states().iter().map(raw).collect::<Result<Vec<_>>>()?;
         let of_state = |r: &Raw| match r {
-            Raw::Values(v) => super::vector_size(v),
-            Raw::Distinct { groups, values } => groups.len() * 4 + super::vector_size(values),
+            Raw::Rows(columns) => columns.iter().map(super::vector_size).sum(),
+            Raw::Lists { groups, values } => groups.len() * 4 + super::vector_size(values),
         };
         let bytes = keys.iter().map(super::vector_size).sum::<usize>() + states.iter().map(of_state).sum::<usize>();
         Ok(Self { bounds, keys, states, bytes })
@@ -98,11 +90,11 @@ impl Flushed {
         let (start, end) = (self.bounds[part], self.bounds[part + 1]);
         let n = end - start;
         let states = self.states.iter().map(|raw| match raw {
-            Raw::Values(v) => Raw::Values(v.slice(start, n)),
-            Raw::Distinct { groups: of, values } => {
+            Raw::Rows(columns) => Raw::Rows(columns.iter().map(|c| c.slice(start, n)).collect()),
+            Raw::Lists { groups: of, values } => {
                 let (from, until) = (of.partition_point(|g| (*g as usize) < start), of.partition_point(|g| (*g as usize) < end));
                 let groups = of[from..until].iter().map(|g| g - start as u32).collect();
-                Raw::Distinct { groups, values: values.slice(from, until - from) }
+                Raw::Lists { groups, values: values.slice(from, until - from) }
             }
         });
         (n > 0).then(|| (self.keys.iter().map(|k| k.slice(start, n)).collect(), states.collect()))
@@ -113,16 +105,7 @@ impl Flushed {
 fn add(all: &mut GroupSink, keys: &[Vector], raw: &[Raw]) -> Result<()> {
     let n = keys.first().map_or(0, |k| k.values.len());
     let (to, states, groups) = all.adopted(keys, n)?;
-    for (s, raw) in states.iter_mut().zip(raw) {
-        match raw {
-            Raw::Values(v) => s.merge_raw(v, to, groups)?,
-            Raw::Distinct { groups: of, values } => {
-                let ids: Vec<u32> = of.iter().map(|g| to[*g as usize]).collect();
-                s.update(&ids, groups, Some(values), None)?;
-            }
-        }
-    }
-    Ok(())
+    states.iter_mut().zip(raw).try_for_each(|(s, raw)| Ok(s.merge_raw(raw, to, groups)?))
 }
 
 /// Groups on disk, divided by part.
@@ -131,8 +114,16 @@ pub(super) struct OnDisk {
     /// The pieces of each part.
     parts: Vec<Vec<Piece>>,
     keys: usize,
-    /// Which states are lists of distinct values.
-    distinct: Vec<bool>,
+    states: Vec<Shape>,
+}
+
+/// How a state is written.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// So many columns.
+    Rows(usize),
+    /// A column of lists.
+    Lists,
 }
 
 impl OnDisk {
@@ -142,22 +133,25 @@ impl OnDisk {
     /// A full disk, with the file's name; `Closed` when cancelled.
     pub(super) fn write(flushed: Vec<Flushed>, to: &Spiller, cancel: &Cancel) -> Result<Option<Self>> {
         let Some(first) = flushed.first() else { return Ok(None) };
-        let (keys, distinct) = (first.keys.len(), first.states.iter().map(|s| matches!(s, Raw::Distinct { .. })).collect());
+        let shape = |s: &Raw| if let Raw::Rows(columns) = s { Shape::Rows(columns.len()) } else { Shape::Lists };
+        let (keys, shapes) = (first.keys.len(), first.states.iter().map(shape).collect());
         let mut file = to.file()?;
         let mut parts = vec![vec![]; PARTS];
         for (p, pieces) in parts.iter_mut().enumerate() {
             cancel.check()?;
             for (keys, states) in flushed.iter().filter_map(|f| f.part(p)) {
                 let n = keys[0].values.len();
-                let keys = keys.iter().map(|k| spill::stored(k, n));
-                let states = states.iter().map(|s| match s {
-                    Raw::Values(v) => spill::stored(v, n),
-                    Raw::Distinct { groups, values } => lists(groups, values, n),
-                });
-                pieces.push(file.write(keys.chain(states).collect::<Result<_>>()?, n)?);
+                let mut columns = keys.iter().map(|k| spill::stored(k, n)).collect::<Result<Vec<_>>>()?;
+                for s in &states {
+                    match s {
+                        Raw::Rows(rows) => rows.iter().try_for_each(|c| spill::stored(c, n).map(|c| columns.push(c)))?,
+                        Raw::Lists { groups, values } => columns.push(lists(groups, values, n)?),
+                    }
+                }
+                pieces.push(file.write(columns, n)?);
             }
         }
-        Ok(Some(Self { file: file.finish()?, parts, keys, distinct }))
+        Ok(Some(Self { file: file.finish()?, parts, keys, states: shapes }))
     }
 
     /// How many pieces part `part` has.
@@ -173,9 +167,16 @@ impl OnDisk {
         let piece = self.parts[part][piece];
         let columns = self.file.read(piece)?;
         let keys = spill::block(&columns[..self.keys], piece.rows)?.columns;
-        let states = columns[self.keys..].iter().zip(&self.distinct).map(|(c, distinct)| match distinct {
-            true => listed(c),
-            false => Ok(Raw::Values(spill::block(std::slice::from_ref(c), piece.rows)?.columns.remove(0))),
+        let mut at = self.keys;
+        let states = self.states.iter().map(|shape| match shape {
+            Shape::Rows(n) => {
+                at += n;
+                Ok(Raw::Rows(spill::block(&columns[at - n..at], piece.rows)?.columns))
+            }
+            Shape::Lists => {
+                at += 1;
+                listed(&columns[at - 1])
+            }
         });
         add(all, &keys, &states.collect::<Result<Vec<_>>>()?)
     }
@@ -191,11 +192,11 @@ fn lists(groups: &[u32], values: &Vector, n: usize) -> Result<ArrayRef> {
 }
 
 fn listed(lists: &ArrayRef) -> Result<Raw> {
-    let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::bug("lists of distinct values expected"))?;
+    let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::bug("lists of values expected"))?;
     let of = lists.offsets().windows(2).enumerate();
     let groups: Vec<u32> = of.flat_map(|(g, w)| std::iter::repeat_n(g as u32, (w[1] - w[0]) as usize)).collect();
     let first = lists.offsets()[0] as usize;
     let values = lists.values().slice(first, groups.len());
     let values = spill::block(&[values], groups.len())?.columns.remove(0);
-    Ok(Raw::Distinct { groups, values })
+    Ok(Raw::Lists { groups, values })
 }
