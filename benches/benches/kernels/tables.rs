@@ -71,7 +71,7 @@ fn aggregating(rows: usize, groups: u64, op: AggregateOp) -> Box<dyn FnMut()> {
     let groups = groups as usize;
     let update = move |state: &mut State| {
         for (ids, argument) in ids.iter().zip(&arguments) {
-            state.update(ids, groups, Some(argument), None).expect("an update");
+            state.update(ids, groups, &[argument], None).expect("an update");
         }
     };
     let new = move || State::new(op, KeyType::new(Type::I64, 0)).expect("a state");
@@ -87,15 +87,15 @@ fn aggregating(rows: usize, groups: u64, op: AggregateOp) -> Box<dyn FnMut()> {
 
 /// The same columns again, through the oracle.
 fn verify_aggregate(state: &mut State, groups: usize, op: AggregateOp, rows: usize) {
-    let mut bags: BTreeMap<i128, Vec<Value>> = BTreeMap::new();
+    let mut bags: BTreeMap<i128, Vec<Vec<Value>>> = BTreeMap::new();
     let ids = values(&integers(rows, 42, groups as u64, false));
     for (id, argument) in ids.into_iter().zip(values(&integers(rows, 41, 1 << 30, false))) {
         if let Value::Int(id) = id {
-            bags.entry(id).or_default().push(argument);
+            bags.entry(id).or_default().push(vec![argument]);
         }
     }
     for (group, bag) in bags {
-        let want = reference::aggregate(op, true, &bag);
+        let want = reference::aggregate(op, &bag);
         assert_eq!(state.value(group as u32, groups).expect("a value"), want, "group {group}");
     }
 }

@@ -3,15 +3,13 @@
 //! A node that a stage cannot take stays as it is, and its children are carved on their own.
 
 use crate::Rules;
+use crate::aggregates::{arguments, covers_group, function};
 use crate::open::{Open, covers_join};
-use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
-use datafusion::logical_expr::AggregateUDF;
-use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_expr::expressions::{Literal, UnKnownColumn};
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_expr::expressions::UnKnownColumn;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::analyze::AnalyzeExec;
@@ -25,7 +23,6 @@ use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, Partitioning, ReplaceChildrenOptions};
-use millstream_stage::program::{AggregateFunction, Type, physical};
 use millstream_stage::{AggregateCall, Sink, SortKey, StageExec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -236,12 +233,11 @@ impl Carving {
         let keys = first.group_expr().expr().iter().map(|(e, _)| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
         let mut aggregates = vec![];
         for (i, (a, f)) in first.aggr_expr().iter().zip(first.filter_expr()).enumerate() {
-            let Some(function) = function(a.fun(), a) else { return Ok(None) };
-            let arg = a.expressions().into_iter().find(|e| !counts_rows(function, e));
-            let arg = arg.map(|e| open.lowering.expr(&e, &columns)).transpose()?;
+            let Some(function) = function(a) else { return Ok(None) };
+            let args = arguments(function, a).iter().map(|e| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
             let filter = f.as_ref().map(|f| open.lowering.expr(f, &columns)).transpose()?;
             let returns = last.schema().field(first.group_expr().expr().len() + i).data_type().clone();
-            aggregates.push(AggregateCall { function, arg, filter, returns });
+            aggregates.push(AggregateCall { function, args, filter, returns });
         }
         Ok(Some(open.finish(Sink::Group { keys, aggregates }, last.schema(), self)?))
     }
@@ -303,65 +299,4 @@ fn same_partitions(old: &Plan, new: Plan) -> Result<Plan> {
         Partitioning::Hash(..) if differs => Ok(Arc::new(RepartitionExec::try_new(new, hashed.clone())?)),
         _ => Ok(new),
     }
-}
-
-/// Whether kernels cover the keys and calls of an aggregate.
-///
-/// # Errors
-/// The reason why not, for EXPLAIN.
-pub fn covers_group(node: &AggregateExec) -> std::result::Result<(), String> {
-    let schema = node.input_schema();
-    let ty = |e: &Arc<dyn PhysicalExpr>| e.data_type(&schema).map(|t| physical(&t)).unwrap_or(Type::Any);
-    if !node.group_expr().is_single() {
-        return Err("grouping sets".into());
-    }
-    let keys = node.input().schema();
-    let uncovered = |e: &Arc<dyn PhysicalExpr>| e.data_type(&keys).map_or(true, |t| physical(&t) == Type::Any);
-    if let Some((_, name)) = node.group_expr().expr().iter().find(|(e, _)| uncovered(e)) {
-        return Err(format!("key {name} has a type without kernel"));
-    }
-    for a in node.aggr_expr() {
-        let args = a.expressions();
-        let Some(f) = function(a.fun(), a) else { return Err(format!("{} has no kernel", a.name())) };
-        if args.len() != 1 || (f != AggregateFunction::Count && ty(&args[0]) == Type::Any) {
-            return Err(format!("{}: arguments without kernel", a.name()));
-        }
-        if f == AggregateFunction::Avg && !averages(&args[0], &schema) {
-            return Err(format!("{}: a sum beyond 128 bits, or a type without kernel", a.name()));
-        }
-        if !a.order_bys().is_empty() {
-            return Err(format!("{} has an order", a.name()));
-        }
-    }
-    Ok(())
-}
-
-/// Whether the average of `e` is computed here: DataFusion sums long decimals in 256 bits, and short ones in their own types.
-fn averages(e: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
-    match e.data_type(schema) {
-        Ok(DataType::Decimal128(precision, _)) => precision <= AVERAGED_DIGITS,
-        Ok(DataType::Decimal32(..) | DataType::Decimal64(..)) | Err(_) => false,
-        Ok(_) => true,
-    }
-}
-
-/// Digits of a decimal of which 10^10 rows certainly have a sum of 128 bits.
-const AVERAGED_DIGITS: u8 = 28;
-
-/// The aggregate as a group sink knows it.
-fn function(udf: &AggregateUDF, a: &AggregateFunctionExpr) -> Option<AggregateFunction> {
-    Some(match (udf.name(), a.is_distinct()) {
-        ("count", false) => AggregateFunction::Count,
-        ("count", true) => AggregateFunction::CountDistinct,
-        ("sum", false) => AggregateFunction::Sum,
-        ("avg", false) => AggregateFunction::Avg,
-        ("min", _) => AggregateFunction::Min,
-        ("max", _) => AggregateFunction::Max,
-        _ => return None,
-    })
-}
-
-/// `count(*)` and `count(1)` count rows.
-fn counts_rows(f: AggregateFunction, e: &Arc<dyn PhysicalExpr>) -> bool {
-    f == AggregateFunction::Count && e.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null())
 }

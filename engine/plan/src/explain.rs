@@ -1,6 +1,6 @@
 //! Why a node of a finished plan is a stock operator: the carve rule's reasons, read off the node.
 
-use crate::carve::covers_group;
+use crate::aggregates::covers_group;
 use crate::open::covers_join;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};

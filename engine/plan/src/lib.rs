@@ -3,6 +3,7 @@
 //! One rule a file. [`install`] puts them where they belong: the order of joins where DataFusion has chosen
 //! their sides, stages after the last rule that pushes filters down and before the sanity check.
 
+mod aggregates;
 mod carve;
 mod checked;
 mod estimate;

@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_kernels::group::KeyType;
 use millstream_kernels::program::{AggregateOp, BoolOp};
-pub use millstream_kernels::program::{Instr, JoinKind, Probe, Reg, Residual, Type};
+pub use millstream_kernels::program::{Fraction, Instr, JoinKind, Moment, Probe, Reg, Residual, Type};
 use millstream_kernels::{CHUNK_ROWS, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -209,8 +209,8 @@ pub fn key_type(t: &DataType) -> KeyType {
 pub struct AggregateCall {
     /// What to compute; `avg` is a sum and a count, divided at the end.
     pub function: AggregateFunction,
-    /// Its argument; none for `count(*)`.
-    pub arg: Option<Reg>,
+    /// Its arguments; none for `count(*)`.
+    pub args: Vec<Reg>,
     /// Only rows where this register is true.
     pub filter: Option<Reg>,
     /// The logical type of its result. Arrow types have an encoding of their own: the codec sends it beside.
@@ -237,19 +237,47 @@ pub enum AggregateFunction {
     Min,
     /// Greatest.
     Max,
+    /// Whether all are true.
+    BoolAnd,
+    /// Whether any is true.
+    BoolOr,
+    /// Bits that all have.
+    BitAnd,
+    /// Bits that any has.
+    BitOr,
+    /// Bits that an odd number have.
+    BitXor,
+    /// Variances, standard deviations, covariances, correlation, regression.
+    Moment(Moment),
+    /// The middle value.
+    Median,
+    /// `percentile_cont`.
+    Quantile(Fraction),
 }
 
 impl AggregateFunction {
     /// The states it needs, in order.
-    pub fn states(self) -> &'static [AggregateOp] {
+    pub fn states(self) -> Vec<AggregateOp> {
         match self {
-            Self::Count => &[AggregateOp::Count],
-            Self::CountDistinct => &[AggregateOp::CountDistinct],
-            Self::Sum => &[AggregateOp::Sum],
-            Self::Avg => &[AggregateOp::Sum, AggregateOp::Count],
-            Self::Min => &[AggregateOp::Min],
-            Self::Max => &[AggregateOp::Max],
+            Self::Count => vec![AggregateOp::Count],
+            Self::CountDistinct => vec![AggregateOp::CountDistinct],
+            Self::Sum => vec![AggregateOp::Sum],
+            Self::Avg => vec![AggregateOp::Sum, AggregateOp::Count],
+            // False is less than true.
+            Self::Min | Self::BoolAnd => vec![AggregateOp::Min],
+            Self::Max | Self::BoolOr => vec![AggregateOp::Max],
+            Self::BitAnd => vec![AggregateOp::BitAnd],
+            Self::BitOr => vec![AggregateOp::BitOr],
+            Self::BitXor => vec![AggregateOp::BitXor],
+            Self::Moment(m) => vec![AggregateOp::Moment(m)],
+            Self::Median => vec![AggregateOp::Median],
+            Self::Quantile(f) => vec![AggregateOp::Quantile(f)],
         }
+    }
+
+    /// How many states that are.
+    pub fn width(self) -> usize {
+        if self == Self::Avg { 2 } else { 1 }
     }
 
     /// As in SQL.
@@ -261,6 +289,30 @@ impl AggregateFunction {
             Self::Avg => "avg",
             Self::Min => "min",
             Self::Max => "max",
+            Self::BoolAnd => "bool_and",
+            Self::BoolOr => "bool_or",
+            Self::BitAnd => "bit_and",
+            Self::BitOr => "bit_or",
+            Self::BitXor => "bit_xor",
+            Self::Moment(m) => match m {
+                Moment::VarSamp => "var_samp",
+                Moment::VarPop => "var_pop",
+                Moment::StddevSamp => "stddev_samp",
+                Moment::StddevPop => "stddev_pop",
+                Moment::CovarSamp => "covar_samp",
+                Moment::CovarPop => "covar_pop",
+                Moment::Corr => "corr",
+                Moment::RegrSlope => "regr_slope",
+                Moment::RegrIntercept => "regr_intercept",
+                Moment::RegrR2 => "regr_r2",
+                Moment::RegrAvgX => "regr_avgx",
+                Moment::RegrAvgY => "regr_avgy",
+                Moment::RegrSxx => "regr_sxx",
+                Moment::RegrSyy => "regr_syy",
+                Moment::RegrSxy => "regr_sxy",
+            },
+            Self::Median => "median",
+            Self::Quantile(_) => "percentile_cont",
         }
     }
 }
@@ -333,7 +385,7 @@ impl Sink {
             Sink::Build { keys, columns, .. } => keys.iter_mut().chain(columns).for_each(f),
             Sink::Group { keys, aggregates } => {
                 keys.iter_mut().for_each(&mut *f);
-                aggregates.iter_mut().for_each(|a| a.arg.iter_mut().chain(a.filter.as_mut()).for_each(&mut *f));
+                aggregates.iter_mut().for_each(|a| a.args.iter_mut().chain(a.filter.as_mut()).for_each(&mut *f));
             }
         }
     }
@@ -344,7 +396,7 @@ impl Sink {
             Sink::Collect { columns } | Sink::Sort { columns, .. } => columns.clone(),
             Sink::Build { keys, columns, .. } => keys.iter().chain(columns).copied().collect(),
             Sink::Group { keys, aggregates } => {
-                let args = aggregates.iter().flat_map(|a| a.arg.into_iter().chain(a.filter));
+                let args = aggregates.iter().flat_map(|a| a.args.iter().copied().chain(a.filter));
                 keys.iter().copied().chain(args).collect()
             }
         }

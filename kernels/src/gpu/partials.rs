@@ -57,6 +57,8 @@ impl AggregatePartials {
             _ if count == 0 => None,
             AggregateOp::Sum => self.sums.get(group).copied(),
             AggregateOp::Min | AggregateOp::Max => self.extremes.get(group).map(|v| (*v).into()),
+            // No shader computes any other.
+            _ => None,
         }
     }
 }

@@ -13,7 +13,7 @@ mod table;
 
 pub use apart::apart;
 pub use intern::Interner;
-pub use state::State;
+pub use state::{Raw, State};
 pub(crate) use table::prefetch;
 pub use table::{Groups, KeyType, stable_hash};
 

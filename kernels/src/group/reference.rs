@@ -1,11 +1,11 @@
 //! The oracle of grouping: one row at a time, values compared by value.
 
-use crate::program::AggregateOp;
-use crate::value::Value;
+use crate::program::{AggregateOp, Moment};
+use crate::value::{Value, compare_f64};
 use std::collections::BTreeMap;
 
-/// One group: what came of each aggregate's argument, in order (null where filtered or null).
-pub type Bag = Vec<Vec<Value>>;
+/// One group: for each aggregate the arguments of each row that its filter let through, in order.
+pub type Bag = Vec<Vec<Vec<Value>>>;
 
 /// Rows by key.
 #[derive(Default)]
@@ -14,11 +14,11 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Adds a row: its key, and for each aggregate its argument (`None`: the filter dropped it).
-    pub fn add(&mut self, key: Vec<Value>, args: Vec<Option<Value>>) {
+    /// Adds a row: its key, and for each aggregate its arguments (`None`: the filter dropped it).
+    pub fn add(&mut self, key: Vec<Value>, args: Vec<Option<Vec<Value>>>) {
         let bag = self.groups.entry(key).or_insert_with(|| vec![vec![]; args.len()]);
-        for (values, arg) in bag.iter_mut().zip(args) {
-            values.extend(arg);
+        for (rows, arg) in bag.iter_mut().zip(args) {
+            rows.extend(arg);
         }
     }
 
@@ -28,22 +28,23 @@ impl Reference {
     }
 }
 
-/// The aggregate of what came.
-pub fn aggregate(op: AggregateOp, has_arg: bool, values: &[Value]) -> Value {
-    let some: Vec<&Value> = values.iter().filter(|v| !v.is_null()).collect();
+/// The aggregate of rows of arguments.
+pub fn aggregate(op: AggregateOp, rows: &[Vec<Value>]) -> Value {
+    let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).filter(|r| !r.iter().any(Value::is_null)).collect();
+    let values = || rows.iter().filter_map(|r| r.first());
+    let integers = || values().map(|v| if let Value::Int(v) = v { *v } else { 0 });
+    let ints = |f: fn(i128, i128) -> i128| integers().reduce(f).map_or(Value::Null, Value::Int);
     match op {
-        AggregateOp::Count if has_arg => Value::Int(some.len() as i128),
-        AggregateOp::Count => Value::Int(values.len() as i128),
+        AggregateOp::Count => Value::Int(rows.len() as i128),
         AggregateOp::CountDistinct => {
-            let mut sorted = some;
+            let mut sorted: Vec<_> = values().collect();
             sorted.sort();
             sorted.dedup();
             Value::Int(sorted.len() as i128)
         }
-        AggregateOp::Min => some.into_iter().min().cloned().unwrap_or(Value::Null),
-        AggregateOp::Max => some.into_iter().max().cloned().unwrap_or(Value::Null),
-        AggregateOp::Sum => some
-            .into_iter()
+        AggregateOp::Min => values().min().cloned().unwrap_or(Value::Null),
+        AggregateOp::Max => values().max().cloned().unwrap_or(Value::Null),
+        AggregateOp::Sum => values()
             .cloned()
             .reduce(|a, b| match (a, b) {
                 (Value::Int(a), Value::Int(b)) => Value::Int(a + b),
@@ -51,5 +52,71 @@ pub fn aggregate(op: AggregateOp, has_arg: bool, values: &[Value]) -> Value {
                 (a, _) => a,
             })
             .unwrap_or(Value::Null),
+        AggregateOp::BitAnd => ints(|a, b| a & b),
+        AggregateOp::BitOr => ints(|a, b| a | b),
+        AggregateOp::BitXor => ints(|a, b| a ^ b),
+        AggregateOp::Moment(m) => moment(m, &rows).map_or(Value::Null, Value::F64),
+        AggregateOp::Median => {
+            let sorted = sorted(values());
+            match (sorted.get(sorted.len().wrapping_sub(1) / 2), sorted.get(sorted.len() / 2)) {
+                (Some(Value::Int(a)), Some(Value::Int(b))) => Value::Int((a + b) / 2),
+                (Some(Value::F64(a)), Some(Value::F64(b))) => Value::F64((a + b) / 2.0),
+                _ => Value::Null,
+            }
+        }
+        AggregateOp::Quantile(fraction) => {
+            let sorted = sorted(values());
+            let at = fraction.get() * sorted.len().saturating_sub(1) as f64;
+            let weight = (at.fract() * 1e6).floor() / 1e6;
+            match (sorted.get(at.floor() as usize), sorted.get(at.ceil() as usize)) {
+                (Some(Value::F64(a)), Some(Value::F64(_))) if at.fract() == 0.0 => Value::F64(*a),
+                (Some(Value::F64(a)), Some(Value::F64(b))) => Value::F64(a + (b - a) * weight),
+                _ => Value::Null,
+            }
+        }
+    }
+}
+
+fn sorted<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<&'a Value> {
+    let mut sorted: Vec<_> = values.collect();
+    sorted.sort_by(|a, b| match (a, b) {
+        (Value::F64(a), Value::F64(b)) => a.total_cmp(b),
+        _ => a.cmp(b),
+    });
+    sorted
+}
+
+/// By the definitions, in two passes. Of two arguments the first is y.
+fn moment(moment: Moment, rows: &[&[Value]]) -> Option<f64> {
+    let column = |c: usize| rows.iter().map(move |r| if let Some(Value::F64(v)) = r.get(c) { *v } else { 0.0 });
+    let n = rows.len() as f64;
+    let mean = |c: usize| column(c).sum::<f64>() / n;
+    let (mean_y, mean_x) = (mean(0), mean(1));
+    let products = |a: usize, b: usize| -> f64 {
+        let mean = [mean_y, mean_x];
+        column(a).zip(column(b)).map(|(v, w)| (v - mean[a]) * (w - mean[b])).sum()
+    };
+    let constant = |c: usize| column(c).zip(column(c).skip(1)).all(|(a, b)| compare_f64(a, b).is_eq());
+    let (yy, xx, xy) = (products(0, 0), products(1, 1), products(0, 1));
+    let line = |v: f64| (n > 1.0 && !constant(1)).then_some(v);
+    let both = |v: f64| (n > 1.0 && !constant(0) && !constant(1)).then_some(v);
+    let some = |v: f64| (n > 0.0).then_some(v);
+    let more = |v: f64| (n > 1.0).then_some(v);
+    match moment {
+        Moment::VarSamp => more(yy / (n - 1.0)),
+        Moment::VarPop => some(yy / n),
+        Moment::StddevSamp => more((yy / (n - 1.0)).sqrt()),
+        Moment::StddevPop => some((yy / n).sqrt()),
+        Moment::CovarSamp => more(xy / (n - 1.0)),
+        Moment::CovarPop => some(xy / n),
+        Moment::Corr => both(xy / (yy * xx).sqrt()),
+        Moment::RegrSlope => line(xy / xx),
+        Moment::RegrIntercept => line(mean_y - xy / xx * mean_x),
+        Moment::RegrR2 => both(xy * xy / (xx * yy)),
+        Moment::RegrAvgX => some(mean_x),
+        Moment::RegrAvgY => some(mean_y),
+        Moment::RegrSxx => some(xx),
+        Moment::RegrSyy => some(yy),
+        Moment::RegrSxy => some(xy),
     }
 }

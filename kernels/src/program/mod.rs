@@ -10,7 +10,10 @@
 use crate::value::Value;
 use serde::{Deserialize, Serialize};
 
+mod aggregate;
 pub mod reference;
+
+pub use aggregate::{Aggregate, AggregateOp, Fraction, Moment};
 
 /// A register: the index of a column inside a program.
 pub type Reg = u16;
@@ -245,34 +248,6 @@ impl Instr {
             Instr::Filter { .. } => None,
         }
     }
-}
-
-/// What a group sink computes of each group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum AggregateOp {
-    /// Rows, or non-null values where there is an argument. Never null.
-    Count,
-    /// Exact sum of integers and decimals; floats in order of arrival. Null of no values.
-    Sum,
-    /// Least value. Null of no values.
-    Min,
-    /// Greatest value. Null of no values.
-    Max,
-    /// Distinct non-null values. Never null.
-    CountDistinct,
-}
-
-/// One aggregate of a group sink.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Aggregate {
-    /// What to compute.
-    pub op: AggregateOp,
-    /// Its argument; none for `count(*)`.
-    pub arg: Option<Reg>,
-    /// Only rows where this boolean is true count (`FILTER (WHERE ...)`).
-    pub filter: Option<Reg>,
-    /// The physical type of the argument (`I64` for `count(*)`).
-    pub ty: Type,
 }
 
 /// A literal of a program.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests bound how long things take and read what CI asks for")]
 
+mod aggregates;
 mod bad_files;
 mod bad_input;
 mod cancel;

@@ -94,6 +94,12 @@ async fn groups_go_to_disk() {
     same(&limited, &stock, strings, &["n", "s", "d", "lo"]).await;
     let wide = "select cast(d / 1000000000 as bigint) as key, count(*) n, max(k) hi from l group by d";
     same(&limited, &stock, wide, &["n", "hi"]).await;
+    let statistics = "select k as key, cast(median(f) * 2 as bigint) m, cast(median(d) % 1009 as bigint) md, bit_xor(v) x, bit_and(v) a, \
+                      cast(bool_or(v > 50) as int) o, cast(round(var_pop(f) * 144) as bigint) vf, cast(round(covar_pop(v, f) * 144) as bigint) c from l group by k";
+    same(&limited, &stock, statistics, &["m", "md", "x", "a", "o", "vf", "c"]).await;
+    // Stock DataFusion fails on a percentile of so many groups.
+    let quantile = "select k as key, cast(round(percentile_cont(v, 0.25) * 4) as bigint) q from l group by k";
+    same(&limited, &session(Some(4 << 30)), quantile, &["q"]).await;
     // Groups of groups, and their rows to the user.
     let twice = "select n as key, count(*) m, sum(k) s from (select k, count(*) n from l group by k, s) g group by n order by n";
     let (want, _) = run(&stock, twice).await;

@@ -2,7 +2,8 @@
 
 use super::frame::{VERSION, open, seal};
 use super::*;
-use crate::program::{AggregateCall, AggregateFunction, Call, Constant, ConstantSource, Instr, JoinKind, Probe, Program, Residual, Scope};
+use crate::program::{AggregateCall, AggregateFunction, Call, Constant, ConstantSource, Fraction, Moment, Reg};
+use crate::program::{Instr, JoinKind, Probe, Program, Residual, Scope};
 use crate::{Placement, Sink, SortKey};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field};
@@ -59,11 +60,14 @@ fn sample() -> (Program, Sink) {
         calls: vec![Call { expr, inputs: Arc::new(pattern), per_entry: true }],
         types: vec![Int64, Decimal128(12, 2), Utf8, Int32, Int32, Int32, Boolean, Boolean, Int32, Float64, Float32],
     };
-    let call = |function, arg, returns| AggregateCall { function, arg, filter: Some(7), returns };
+    let call = |function, args: &[Reg], returns| AggregateCall { function, args: args.to_vec(), filter: Some(7), returns };
+    let quarter = Fraction::new(0.25).unwrap();
     let aggregates = vec![
-        call(AggregateFunction::Count, None, Int64),
-        call(AggregateFunction::Avg, Some(1), Decimal128(16, 6)),
-        call(AggregateFunction::Max, Some(9), Float64),
+        call(AggregateFunction::Count, &[], Int64),
+        call(AggregateFunction::Avg, &[1], Decimal128(16, 6)),
+        call(AggregateFunction::Max, &[9], Float64),
+        call(AggregateFunction::Moment(Moment::Corr), &[9, 9], Float64),
+        call(AggregateFunction::Quantile(quarter), &[9], Float64),
     ];
     (program, Sink::Group { keys: vec![8], aggregates })
 }
@@ -74,7 +78,7 @@ fn stage((program, sink): (Program, Sink)) -> StageExec {
     let table = Sink::Build { keys: vec![0], columns: vec![1], null_equals_null: true };
     let build = StageExec::new("b", Arc::new(rows), table, Placement::cpu("test"), leaf(&[Int64, Int32]), vec![], leaf(&[Int32]).schema());
     let input = leaf(&[Int64, Decimal128(12, 2), Utf8]);
-    let schema = leaf(&[Int32, Int64, Decimal128(16, 6), Float64]).schema();
+    let schema = leaf(&[Int32, Int64, Decimal128(16, 6), Float64, Float64, Float64]).schema();
     StageExec::new("s7", Arc::new(program), sink, Placement::cpu("test"), input, vec![Arc::new(build)], schema).with_scope(Scope::Partial)
 }
 
@@ -128,7 +132,7 @@ fn what_is_not_there_is_named() {
         ("register 5 is not boolean", |p, _| each_probe(p, |p| p.residual.as_mut().unwrap().cond = 5)),
         ("there is no input column 3", |p, _| p.inputs[0] = 3),
         ("input column 2 is Utf8", |p, _| p.inputs[0] = 2),
-        ("columns leave where 4 are declared", |_, s| *s = Sink::Collect { columns: vec![0] }),
+        ("columns leave where 6 are declared", |_, s| *s = Sink::Collect { columns: vec![0] }),
     ];
     for (what, change) in breaks {
         let (mut program, mut sink) = sample();
@@ -173,9 +177,9 @@ fn garbage_under_a_right_checksum_does_not_panic() {
         vec![SortKey { column: 4, descending: true, nulls_first: false }, SortKey { column: 0, descending: false, nulls_first: true }];
     let sinks = [
         group,
-        Sink::Sort { columns: vec![8, 0, 1, 9, 7], visible: 4, order, fetch: Some(3) },
-        Sink::Build { keys: vec![0, 8], columns: vec![8, 0, 1, 9], null_equals_null: false },
-        Sink::Collect { columns: vec![8, 0, 1, 9] },
+        Sink::Sort { columns: vec![8, 0, 1, 9, 10, 2, 7], visible: 6, order, fetch: Some(3) },
+        Sink::Build { keys: vec![0, 8], columns: vec![8, 0, 1, 9, 10, 7], null_equals_null: false },
+        Sink::Collect { columns: vec![8, 0, 1, 9, 10, 7] },
     ];
     let mut seed = 7u64;
     let mut random = |below: usize| {

@@ -10,7 +10,7 @@ use crate::{Cancel, Error, Result};
 use arrow::array::{ArrayRef, AsArray, ListArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::Field;
-use millstream_kernels::group::State;
+use millstream_kernels::group::{Raw, State};
 use millstream_kernels::{Strings, Values, Vector, gather};
 use std::sync::Arc;
 
@@ -32,14 +32,6 @@ pub(super) struct Flushed {
     bytes: usize,
 }
 
-/// What one state holds of the groups.
-enum Raw {
-    /// A number or text a group.
-    Values(Vector),
-    /// Distinct values and the group of each, by group.
-    Distinct { groups: Vec<u32>, values: Vector },
-}
-
 impl Flushed {
     /// All groups of `sink`.
     ///
@@ -58,8 +50,8 @@ impl Flushed {
         }
         let (keys, states) = raw_groups(sink, &order)?;
         let of_state = |r: &Raw| match r {
-            Raw::Values(v) => super::vector_size(v),
-            Raw::Distinct { groups, values } => groups.len() * 4 + super::vector_size(values),
+            Raw::Rows(columns) => columns.iter().map(super::vector_size).sum(),
+            Raw::Lists { groups, values } => groups.len() * 4 + super::vector_size(values),
         };
         let bytes = keys.iter().map(super::vector_size).sum::<usize>() + states.iter().map(of_state).sum::<usize>();
         Ok(Self { bounds, keys, states, bytes })
@@ -86,11 +78,11 @@ impl Flushed {
         let (start, end) = (self.bounds[part], self.bounds[part + 1]);
         let n = end - start;
         let states = self.states.iter().map(|raw| match raw {
-            Raw::Values(v) => Raw::Values(v.slice(start, n)),
-            Raw::Distinct { groups: of, values } => {
+            Raw::Rows(columns) => Raw::Rows(columns.iter().map(|c| c.slice(start, n)).collect()),
+            Raw::Lists { groups: of, values } => {
                 let (from, until) = (of.partition_point(|g| (*g as usize) < start), of.partition_point(|g| (*g as usize) < end));
                 let groups = of[from..until].iter().map(|g| g - start as u32).collect();
-                Raw::Distinct { groups, values: values.slice(from, until - from) }
+                Raw::Lists { groups, values: values.slice(from, until - from) }
             }
         });
         (n > 0).then(|| (self.keys.iter().map(|k| k.slice(start, n)).collect(), states.collect()))
@@ -107,14 +99,14 @@ fn raw_groups(sink: &GroupSink, order: &[u32]) -> Result<(Vec<Vector>, Vec<Raw>)
         _ => Ok(v),
     };
     let keys = sink.keys_of(order)?.into_iter().map(|k| Ok(plain(k)?.shared())).collect::<Result<Vec<_>>>()?;
-    let raw = |s: &State| match s.distinct_values(order)? {
-        Some((groups, values)) => Ok(Raw::Distinct { groups, values: plain(values)?.shared() }),
-        None => Ok(Raw::Values(s.raw(order)?.shared())),
+    let raw = |s: &State| match s.raw(order)? {
+        Raw::Lists { groups, values } => Ok(Raw::Lists { groups, values: plain(values)?.shared() }),
+        Raw::Rows(columns) => Ok::<_, Error>(Raw::Rows(columns.into_iter().map(Vector::shared).collect())),
     };
     Ok((keys, sink.states().iter().map(raw).collect::<Result<Vec<_>>>()?))
 }
 
-/// The groups `order` as arrays: keys, then accumulators, those of distinct values as lists.
+/// The groups `order` as arrays: keys, then accumulators, one column or several each; many values of a group are lists.
 ///
 /// # Errors
 /// What the kernels raise.
@@ -124,12 +116,14 @@ pub(super) fn stored_groups(sink: &GroupSink, order: &[u32]) -> Result<Vec<Array
 }
 
 fn stored_columns(keys: &[Vector], states: &[Raw], n: usize) -> Result<Vec<ArrayRef>> {
-    let keys = keys.iter().map(|k| spill::stored(k, n));
-    let states = states.iter().map(|s| match s {
-        Raw::Values(v) => spill::stored(v, n),
-        Raw::Distinct { groups, values } => lists(groups, values, n),
-    });
-    keys.chain(states).collect()
+    let mut columns = keys.iter().map(|k| spill::stored(k, n)).collect::<Result<Vec<_>>>()?;
+    for s in states {
+        match s {
+            Raw::Rows(rows) => rows.iter().try_for_each(|c| spill::stored(c, n).map(|c| columns.push(c)))?,
+            Raw::Lists { groups, values } => columns.push(lists(groups, values, n)?),
+        }
+    }
+    Ok(columns)
 }
 
 /// Adds the groups that [`stored_groups`] made of a sink of the same kind.
@@ -137,31 +131,30 @@ fn stored_columns(keys: &[Vector], states: &[Raw], n: usize) -> Result<Vec<Array
 /// # Errors
 /// `Bug` for other columns.
 pub(super) fn add_stored(all: &mut GroupSink, columns: &[ArrayRef], rows: usize) -> Result<()> {
-    let width = all.key_count();
-    if columns.len() != width + all.states().len() {
+    // A state without groups has the shape of any other of its kind.
+    let shapes = all.states().iter().map(|s| s.raw(&[])).collect::<std::result::Result<Vec<_>, _>>()?;
+    let wide = |s: &Raw| if let Raw::Rows(columns) = s { columns.len() } else { 1 };
+    let mut at = all.key_count();
+    if columns.len() != at + shapes.iter().map(wide).sum::<usize>() {
         return Err(Error::bug("columns of another group sink"));
     }
-    let keys = spill::block(&columns[..width], rows)?.columns;
-    let states = columns[width..].iter().map(|c| match c.as_list_opt::<i32>() {
-        Some(_) => listed(c),
-        None => Ok(Raw::Values(spill::block(std::slice::from_ref(c), rows)?.columns.remove(0))),
+    let keys = spill::block(&columns[..at], rows)?.columns;
+    let states = shapes.iter().map(|shape| {
+        let mine = &columns[at..at + wide(shape)];
+        at += mine.len();
+        match shape {
+            Raw::Rows(_) => Ok(Raw::Rows(spill::block(mine, rows)?.columns)),
+            Raw::Lists { .. } => listed(&mine[0]),
+        }
     });
-    add(all, &keys, &states.collect::<Result<Vec<_>>>()?, rows)
+    let states = states.collect::<Result<Vec<_>>>()?;
+    add(all, &keys, &states, rows)
 }
 
 /// Adds groups of these keys.
 fn add(all: &mut GroupSink, keys: &[Vector], raw: &[Raw], n: usize) -> Result<()> {
     let (to, states, groups) = all.adopted(keys, n)?;
-    for (s, raw) in states.iter_mut().zip(raw) {
-        match raw {
-            Raw::Values(v) => s.merge_raw(v, to, groups)?,
-            Raw::Distinct { groups: of, values } => {
-                let ids: Vec<u32> = of.iter().map(|g| to[*g as usize]).collect();
-                s.update(&ids, groups, Some(values), None)?;
-            }
-        }
-    }
-    Ok(())
+    states.iter_mut().zip(raw).try_for_each(|(s, raw)| Ok(s.merge_raw(raw, to, groups)?))
 }
 
 /// Groups on disk, divided by part.
@@ -218,11 +211,11 @@ fn lists(groups: &[u32], values: &Vector, n: usize) -> Result<ArrayRef> {
 }
 
 fn listed(lists: &ArrayRef) -> Result<Raw> {
-    let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::bug("lists of distinct values expected"))?;
+    let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::bug("lists of values expected"))?;
     let of = lists.offsets().windows(2).enumerate();
     let groups: Vec<u32> = of.flat_map(|(g, w)| std::iter::repeat_n(g as u32, (w[1] - w[0]) as usize)).collect();
     let first = lists.offsets()[0] as usize;
     let values = lists.values().slice(first, groups.len());
     let values = spill::block(&[values], groups.len())?.columns.remove(0);
-    Ok(Raw::Distinct { groups, values })
+    Ok(Raw::Lists { groups, values })
 }

@@ -23,8 +23,8 @@ pub(super) fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Si
     }
 }
 
-/// Above this many groups workers' tables are merged in parallel, by part of the keys.
-const PARALLEL_GROUPS: usize = 8 * 1024;
+/// Above this many groups, or values kept of them, workers' tables are merged in parallel, by part of the keys.
+const PARALLEL_ENTRIES: usize = 8 * 1024;
 
 /// The groups of all workers, with their results.
 pub(super) async fn finish_groups(
@@ -36,14 +36,15 @@ pub(super) async fn finish_groups(
     time: &Time,
     late: Option<Arc<LateKeys>>,
 ) -> Result<Vec<Block>> {
-    let total: usize = groups.iter().map(GroupSink::len).sum();
+    let total: usize = groups.iter().map(GroupSink::entries).sum();
     let flushed = groups.iter().any(|g| !g.flushed().is_empty());
     // Groups by row that may be equal by value must all meet.
     let exact = late.as_ref().is_none_or(|l| l.is_exact());
     if flushed && exact {
         return finish_parts(groups, pool, program, sink, checked, time, late).await;
     }
-    let split = total > PARALLEL_GROUPS && exact;
+    let keyed = matches!(&sink, Sink::Group { keys, .. } if !keys.is_empty());
+    let split = total > PARALLEL_ENTRIES && exact && keyed;
     let groups = match split && late.is_none() {
         true => match finish_apart(groups, pool, program, sink, checked, time).await? {
             Apart::Done(blocks) => return Ok(blocks),

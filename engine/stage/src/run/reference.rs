@@ -13,7 +13,7 @@ use arrow::datatypes::DataType;
 use millstream_kernels::group::KeyType;
 use millstream_kernels::group::reference::{Reference, aggregate};
 use millstream_kernels::join::reference::matches;
-use millstream_kernels::program::{AggregateOp, Instr, JoinKind, Probe, Reg, Type};
+use millstream_kernels::program::{Instr, JoinKind, Probe, Reg, Type};
 use millstream_kernels::{Value, Vector, arith, boolean, cast, compare, gather, text};
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -276,9 +276,9 @@ fn group(rows: &[Row], program: &Program, keys: &[Reg], calls: &[AggregateCall],
         let args = calls
             .iter()
             .map(|c| {
-                let arg = c.arg.map_or(Value::Null, |_| next());
+                let args = c.args.iter().map(|_| next()).collect();
                 let keep = c.filter.is_none_or(|_| next() == Value::Bool(true));
-                keep.then_some(arg)
+                keep.then_some(args)
             })
             .collect();
         groups.add(row[..keys.len()].to_vec(), args);
@@ -286,8 +286,8 @@ fn group(rows: &[Row], program: &Program, keys: &[Reg], calls: &[AggregateCall],
     let mut out: Vec<Row> = vec![];
     for (key, bag) in groups.groups() {
         let mut row = key.clone();
-        for (c, values) in calls.iter().zip(bag) {
-            row.push(call(c, values, program, checked)?);
+        for (c, rows) in calls.iter().zip(bag) {
+            row.push(call(c, rows, program, checked)?);
         }
         out.push(row);
     }
@@ -298,8 +298,8 @@ fn group(rows: &[Row], program: &Program, keys: &[Reg], calls: &[AggregateCall],
     block(&out, &types)
 }
 
-fn call(c: &AggregateCall, values: &[Value], program: &Program, checked: bool) -> Result<Value> {
-    let states: Vec<Value> = c.function.states().iter().map(|op: &AggregateOp| aggregate(*op, c.arg.is_some(), values)).collect();
+fn call(c: &AggregateCall, rows: &[Vec<Value>], program: &Program, checked: bool) -> Result<Value> {
+    let states: Vec<Value> = c.function.states().into_iter().map(|op| aggregate(op, rows)).collect();
     Ok(match (c.function, &states[..]) {
         (AggregateFunction::Avg, [Value::Null, _]) => Value::Null,
         (AggregateFunction::Avg, [Value::F64(s), Value::Int(n)]) => Value::F64(s / *n as f64),

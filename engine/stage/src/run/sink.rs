@@ -48,8 +48,8 @@ impl GroupSink {
         let scales = calls.iter().map(|c| argument_scale(program, c)).collect();
         let mut fresh = vec![];
         for c in calls {
-            let arg = c.arg.map_or(KeyType::new(millstream_kernels::program::Type::I64, 0), |a| program.key_type(a));
-            fresh.extend(c.function.states().iter().map(|op| (*op, arg)));
+            let arg = c.args.first().map_or(KeyType::new(millstream_kernels::program::Type::I64, 0), |a| program.key_type(*a));
+            fresh.extend(c.function.states().into_iter().map(|op| (op, arg)));
         }
         Ok(Self {
             keys: keys.to_vec(),
@@ -157,6 +157,11 @@ impl GroupSink {
     /// Number of groups.
     pub(super) fn len(&self) -> usize {
         if self.global { 1 } else { self.groups.len() }
+    }
+
+    /// What there is to merge: groups, or the values that are kept of them.
+    pub(super) fn entries(&self) -> usize {
+        self.states.iter().map(State::listed).max().unwrap_or(0).max(self.len())
     }
 
     /// Bytes of memory held.
@@ -276,7 +281,7 @@ impl GroupSink {
         let mut columns = self.keys_of(ids)?;
         let mut at = 0;
         for (c, scale) in self.calls.iter().zip(self.scales.iter().copied()) {
-            let states = &mut self.states[at..at + c.function.states().len()];
+            let states = &mut self.states[at..at + c.function.width()];
             at += states.len();
             let first = states[0].finish(ids, n, checked)?;
             columns.push(match c.function {
@@ -290,7 +295,7 @@ impl GroupSink {
 
 /// Decimal scale of an aggregate's argument.
 pub(super) fn argument_scale(program: &Program, c: &AggregateCall) -> i8 {
-    match c.arg.map(|a| program.data_type(a)) {
+    match c.args.first().map(|a| program.data_type(*a)) {
         Some(DataType::Decimal128(_, s)) => *s,
         _ => 0,
     }
@@ -331,7 +336,7 @@ pub fn average(sum: &Vector, count: &Vector, returns: &DataType, sum_scale: i8) 
 
 impl RowSink for GroupSink {
     fn consume(&mut self, regs: &mut Registers) -> Result<()> {
-        for r in self.keys.iter().copied().chain(self.calls.iter().flat_map(|c| c.arg.into_iter().chain(c.filter))) {
+        for r in self.keys.iter().copied().chain(self.calls.iter().flat_map(|c| c.args.iter().copied().chain(c.filter))) {
             regs.sync(r)?;
         }
         let regs: &Registers = regs;
@@ -345,12 +350,12 @@ impl RowSink for GroupSink {
         let groups = self.len();
         let mut at = 0;
         for c in &self.calls {
-            let arg = c.arg.map(|a| regs.get(a)).transpose()?;
+            let args = c.args.iter().map(|a| regs.get(*a)).collect::<Result<Vec<_>>>()?;
             let filter = c.filter.map(|f| regs.get(f)).transpose()?;
-            for s in &mut self.states[at..at + c.function.states().len()] {
-                s.update(&self.ids, groups, arg, filter)?;
+            for s in &mut self.states[at..at + c.function.width()] {
+                s.update(&self.ids, groups, &args, filter)?;
             }
-            at += c.function.states().len();
+            at += c.function.width();
         }
         self.rows += regs.rows;
         if self.is_full() { self.flush() } else { Ok(()) }

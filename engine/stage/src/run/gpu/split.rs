@@ -57,13 +57,15 @@ pub(super) fn refusal(program: &Program, sink: &Sink) -> Option<String> {
         }
     }
     aggregates.iter().find_map(|a| {
-        let ty = a.arg.map_or(Type::I64, |r| program.ty(r));
+        let ty = a.args.first().map_or(Type::I64, |r| program.ty(*r));
         let covered = match a.function {
             AggregateFunction::Count => ty != Type::Any,
-            AggregateFunction::CountDistinct => false,
-            _ => matches!(ty, Type::I32 | Type::I64 | Type::Decimal),
+            AggregateFunction::Sum | AggregateFunction::Avg | AggregateFunction::Min | AggregateFunction::Max => {
+                matches!(ty, Type::I32 | Type::I64 | Type::Decimal)
+            }
+            _ => false,
         };
-        let of = a.arg.map_or_else(String::new, |r| format!(" of {}", program.data_type(r)));
+        let of = a.args.first().map_or_else(String::new, |r| format!(" of {}", program.data_type(*r)));
         (!covered).then(|| format!("no compute shader covers {}{of}", a.function.name()))
     })
 }
@@ -145,7 +147,7 @@ impl<'a> Places<'a> {
             }
         }
         let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
-        let counted = aggregates.iter().filter_map(|a| a.arg).filter(|r| !is_device(program.ty(*r)));
+        let counted = aggregates.iter().flat_map(|a| a.args.iter().copied()).filter(|r| !is_device(program.ty(*r)));
         keys.iter().copied().chain(counted).for_each(|r| host[usize::from(r)] = true);
         Ok(Self { program, on_device, table_of, constant, host, host_filter: vec![false; program.instrs.len()] })
     }
@@ -195,7 +197,7 @@ impl<'a> Places<'a> {
 
     fn parts(&self, sink: &Sink) -> Result<Split> {
         let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
-        let mut reads: Vec<Reg> = aggregates.iter().flat_map(|a| a.arg.into_iter().chain(a.filter)).collect();
+        let mut reads: Vec<Reg> = aggregates.iter().flat_map(|a| a.args.iter().copied().chain(a.filter)).collect();
         let (mut instrs, mut tables) = self.device(&mut reads);
         let written: Vec<Reg> = instrs.iter().flat_map(writes).collect();
         let mut inputs: Vec<Reg> = reads.into_iter().filter(|r| !written.contains(r)).collect();
@@ -229,7 +231,7 @@ impl<'a> Places<'a> {
         instrs.iter_mut().for_each(|i| i.each_register(&mut number));
         let mut of_groups = vec![];
         for call in aggregates {
-            let (mut arg, mut filter) = (call.arg, call.filter);
+            let (mut arg, mut filter) = (call.args.first().copied(), call.filter);
             let ty = arg.map_or(Type::I64, |r| self.program.ty(r));
             arg.iter_mut().chain(filter.as_mut()).for_each(&mut number);
             of_groups.extend(call.function.states().iter().map(|op| Aggregate { op: *op, arg, filter, ty }));

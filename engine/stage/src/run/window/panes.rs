@@ -3,7 +3,7 @@
 use super::super::chunk::{Registers, RowSink};
 use super::super::sink::GroupSink;
 use super::{Shape, Windows};
-use crate::program::{Reg, Sink};
+use crate::program::Reg;
 use crate::{Error, Result};
 use millstream_kernels::{Values, arith, gather};
 use std::collections::BTreeMap;
@@ -76,8 +76,7 @@ impl RowSink for PaneSink {
             return self.pane(first)?.consume(regs);
         }
         let parts = self.divided(times);
-        let Sink::Group { keys, aggregates } = &self.shape.sink else { return Err(Error::bug("group sink expected")) };
-        let mut read: Vec<Reg> = keys.iter().copied().chain(aggregates.iter().flat_map(|a| a.arg.into_iter().chain(a.filter))).collect();
+        let mut read: Vec<Reg> = self.shape.sink.reads();
         read.sort_unstable();
         read.dedup();
         for r in &read {

@@ -14,7 +14,10 @@ fn program(inputs: usize, types: &[DataType], instrs: Vec<Instr>) -> Program {
 }
 
 fn group(keys: Vec<Reg>, function: AggregateFunction, arg: Option<Reg>) -> Sink {
-    Sink::Group { keys, aggregates: vec![AggregateCall { function, arg, filter: None, returns: DataType::Int64 }] }
+    Sink::Group {
+        keys,
+        aggregates: vec![AggregateCall { function, args: arg.into_iter().collect(), filter: None, returns: DataType::Int64 }],
+    }
 }
 
 fn probe(kind: JoinKind, key: Reg, rows: Reg) -> Instr {

@@ -1,0 +1,129 @@
+//! Exact sums of integers and decimals, in 64 bits as long as they are sure to fit.
+
+use super::overflow;
+use crate::vector::{Values, Vector};
+use crate::{Error, Result, arith, simd};
+
+/// A sum a group. `narrow` holds what was added since the last spill into `wide`, and `room` bounds how
+/// much more fits before 64 bits could overflow.
+pub struct Sums {
+    narrow: Vec<i64>,
+    wide: Option<Vec<i128>>,
+    room: u64,
+}
+
+simd! {
+    fn sum_all(v: &[i64]) -> i64 {
+        let mut s = 0i64;
+        for v in v { s = s.wrapping_add(*v); }
+        s
+    }
+}
+simd! {
+    fn sum_where(v: &[i64], ids: &[u32], group: u32) -> i64 {
+        let mut s = 0i64;
+        for (v, id) in v.iter().zip(ids) { s = s.wrapping_add(if *id == group { *v } else { 0 }); }
+        s
+    }
+}
+simd! {
+    fn widen(v: &[i32], out: &mut [i64]) {
+        for (o, v) in out.iter_mut().zip(v) { *o = i64::from(*v); }
+    }
+}
+
+impl Sums {
+    pub(super) fn new() -> Self {
+        Self { narrow: vec![], wide: None, room: i64::MAX as u64 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.narrow.len()
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.narrow.capacity() * 8 + self.wide.as_ref().map_or(0, |w| w.capacity() * 16)
+    }
+
+    pub(super) fn grow(&mut self, groups: usize) {
+        self.narrow.resize(groups, 0);
+        if let Some(wide) = &mut self.wide {
+            wide.resize(groups, 0);
+        }
+    }
+
+    pub(super) fn values(&self, ids: &[u32]) -> Values {
+        let at = |g: &u32| *g as usize;
+        match &self.wide {
+            None => Values::I64(ids.iter().map(|g| self.narrow[at(g)]).collect::<Vec<_>>().into()),
+            Some(wide) => Values::I128(ids.iter().map(|g| wide[at(g)] + i128::from(self.narrow[at(g)])).collect::<Vec<_>>().into()),
+        }
+    }
+
+    pub(super) fn add(&mut self, ids: &[u32], groups: usize, arg: &Vector, live: Option<&[u8]>) -> Result<()> {
+        let n = ids.len();
+        let mut owned = vec![];
+        let v: &[i64] = match &arg.values {
+            Values::I128(v) => return self.add_wide(ids, groups, v, live),
+            Values::I64(v) => &v[..n],
+            Values::I32(v) => {
+                owned.resize(n, 0);
+                widen(&v[..n], &mut owned);
+                &owned
+            }
+            _ => return Err(Error::bug("sum of a register that is no number")),
+        };
+        let masked;
+        let v = match live {
+            Some(live) => {
+                masked = v.iter().zip(live).map(|(v, l)| if *l != 0 { *v } else { 0 }).collect::<Vec<_>>();
+                &masked
+            }
+            None => v,
+        };
+        let (lo, hi) = arith::range_i64(v);
+        let worst = if n == 0 { 0 } else { lo.unsigned_abs().max(hi.unsigned_abs()) };
+        match worst.checked_mul(n as u64) {
+            Some(most) if most <= i64::MAX as u64 => {
+                if most > self.room {
+                    self.spill(groups);
+                }
+                self.room -= most;
+                add_narrow(&mut self.narrow, ids, groups, v);
+            }
+            _ => {
+                let wide = self.wide.get_or_insert_with(|| vec![0; groups]);
+                ids.iter().zip(v).for_each(|(g, v)| wide[*g as usize] += i128::from(*v));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_wide(&mut self, ids: &[u32], groups: usize, v: &[i128], live: Option<&[u8]>) -> Result<()> {
+        let wide = self.spill(groups);
+        for (i, g) in ids.iter().enumerate().filter(|(i, _)| live.is_none_or(|l| l[*i] != 0)) {
+            let slot = &mut wide[*g as usize];
+            *slot = slot.checked_add(v[i]).ok_or_else(|| overflow("Decimal128"))?;
+        }
+        Ok(())
+    }
+
+    /// Moves all into 128 bits.
+    fn spill(&mut self, groups: usize) -> &mut Vec<i128> {
+        let wide = self.wide.get_or_insert_with(|| vec![0; groups]);
+        wide.resize(self.narrow.len(), 0);
+        wide.iter_mut().zip(&mut self.narrow).for_each(|(w, n)| *w += i128::from(std::mem::take(n)));
+        self.room = i64::MAX as u64;
+        wide
+    }
+}
+
+fn add_narrow(sums: &mut [i64], ids: &[u32], groups: usize, v: &[i64]) {
+    if groups == 1 {
+        sums[0] += sum_all(v);
+    } else if groups <= super::FEW_GROUPS {
+        (0..groups).for_each(|g| sums[g] += sum_where(v, ids, g as u32));
+    } else {
+        ids.iter().zip(v).for_each(|(g, v)| sums[*g as usize] += v);
+    }
+}
