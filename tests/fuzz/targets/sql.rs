@@ -23,7 +23,7 @@ static ENGINE: LazyLock<Session> = LazyLock::new(|| {
 
 /// The words of the dictionary that libFuzzer gets, too.
 static WORDS: LazyLock<Vec<&str>> =
-    LazyLock::new(|| include_str!("../sql.dict").lines().filter_map(|l| Some(l.strip_prefix('"')?.strip_suffix('"')?)).collect());
+    LazyLock::new(|| include_str!("../sql.dict").lines().filter_map(|l| l.strip_prefix('"')?.strip_suffix('"')).collect());
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let mut chance = Chance(seed.into());
