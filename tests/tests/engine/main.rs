@@ -25,6 +25,7 @@ mod service;
 mod slt;
 mod spill;
 mod stores;
+mod top;
 mod tpch;
 mod wire;
 mod world;
