@@ -2,11 +2,11 @@
 
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::ScalarValue;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
-use datafusion::physical_plan::aggregates::AggregateExec;
-use millstream_stage::program::{AggregateFunction, Fraction, Moment, Type, physical};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
+use millstream_stage::program::{AggregateFunction, Fraction, KeyOrder, Moment, Pick, Type, physical};
 use std::sync::Arc;
 
 /// Whether kernels cover the keys and calls of an aggregate.
@@ -22,16 +22,17 @@ pub fn covers_group(node: &AggregateExec) -> Result<(), String> {
     if let Some((_, name)) = node.group_expr().expr().iter().find(|(e, _)| uncovered(e)) {
         return Err(format!("key {name} has a type without kernel"));
     }
-    node.aggr_expr().iter().try_for_each(|a| covers(a, &node.input_schema()))
+    node.aggr_expr().iter().try_for_each(|a| covers(a, node.group_expr(), &node.input_schema()))
 }
 
-fn covers(a: &AggregateFunctionExpr, schema: &Schema) -> Result<(), String> {
-    let Some(f) = function(a) else { return Err(format!("{} has no kernel", a.name())) };
-    let types: Vec<DataType> = arguments(f, a).iter().map(|e| e.data_type(schema).unwrap_or(DataType::Null)).collect();
+fn covers(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy, schema: &Schema) -> Result<(), String> {
+    let Some(f) = function(a, keys) else { return Err(format!("{} has no kernel", a.name())) };
+    let types: Vec<DataType> = arguments(f, a, keys).iter().map(|e| e.data_type(schema).unwrap_or(DataType::Null)).collect();
     let types: Vec<(&DataType, Type)> = types.iter().map(|t| (t, physical(t))).collect();
     use AggregateFunction as F;
     let covered = match (f, &types[..]) {
         (F::Count, _) => a.expressions().len() == 1,
+        (F::Pick(_), types) => !types.is_empty() && types.iter().all(|t| t.1 != Type::Any) && types.get(1).is_none_or(|t| t.1 != Type::Str),
         (F::Moment(m), types) => types.len() == m.arguments() && types.iter().all(|t| t.1 == Type::F64),
         (F::Median, [(_, ty)]) => matches!(ty, Type::F64 | Type::Decimal),
         (F::Quantile(_), [(_, ty)]) => *ty == Type::F64,
@@ -50,7 +51,7 @@ fn covers(a: &AggregateFunctionExpr, schema: &Schema) -> Result<(), String> {
         return Err(format!("{}: arguments without kernel", a.name()));
     }
     // The order of a quantile says only from which end it is counted.
-    if !a.order_bys().is_empty() && !matches!(f, F::Quantile(_)) {
+    if !a.order_bys().is_empty() && !matches!(f, F::Quantile(_) | F::Pick(_)) {
         return Err(format!("{} has an order", a.name()));
     }
     Ok(())
@@ -69,7 +70,7 @@ fn averages(t: &DataType) -> bool {
 const AVERAGED_DIGITS: u8 = 28;
 
 /// The aggregate as a group sink knows it.
-pub fn function(a: &AggregateFunctionExpr) -> Option<AggregateFunction> {
+pub fn function(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy) -> Option<AggregateFunction> {
     use AggregateFunction as F;
     Some(match (a.fun().name(), a.is_distinct()) {
         ("count", false) => F::Count,
@@ -86,6 +87,8 @@ pub fn function(a: &AggregateFunctionExpr) -> Option<AggregateFunction> {
         ("bit_xor", false) => F::BitXor,
         ("median", false) => F::Median,
         ("percentile_cont", false) => F::Quantile(fraction(a)?),
+        ("first_value", _) => F::Pick(pick(a, keys, false)?),
+        ("last_value", _) => F::Pick(pick(a, keys, true)?),
         (name, false) => F::Moment(moment(name)?),
         _ => return None,
     })
@@ -121,13 +124,29 @@ fn fraction(a: &AggregateFunctionExpr) -> Option<Fraction> {
     Fraction::new(if descending { 1.0 - of } else { *of })
 }
 
+/// By no key or one: there is no kernel for more.
+fn pick(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy, last: bool) -> Option<Pick> {
+    let by = match order(a, keys)[..] {
+        [] => None,
+        [o] => Some(KeyOrder { descending: o.options.descending, nulls_first: o.options.nulls_first }),
+        _ => return None,
+    };
+    Some(Pick { by, last, skip_nulls: a.ignore_nulls() })
+}
+
+/// The order within a group, without what is the same in all of its rows.
+fn order<'a>(a: &'a AggregateFunctionExpr, keys: &PhysicalGroupBy) -> Vec<&'a PhysicalSortExpr> {
+    a.order_bys().iter().filter(|o| !keys.expr().iter().any(|(k, _)| k.eq(&o.expr))).collect()
+}
+
 /// What the sink reads of each row.
-pub fn arguments(f: AggregateFunction, a: &AggregateFunctionExpr) -> Vec<Arc<dyn PhysicalExpr>> {
+pub fn arguments(f: AggregateFunction, a: &AggregateFunctionExpr, keys: &PhysicalGroupBy) -> Vec<Arc<dyn PhysicalExpr>> {
     let mut args = a.expressions();
     match f {
         // `count(*)` and `count(1)` count rows.
-        AggregateFunction::Count => args.retain(|e| !e.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null())),
+        AggregateFunction::Count => args.retain(|e| e.downcast_ref::<Literal>().is_none_or(|l| l.value().is_null())),
         AggregateFunction::Quantile(_) => args.truncate(1),
+        AggregateFunction::Pick(_) => args.extend(order(a, keys).iter().map(|o| Arc::clone(&o.expr))),
         _ => {}
     }
     args

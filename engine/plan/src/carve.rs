@@ -5,11 +5,12 @@
 use crate::Rules;
 use crate::aggregates::{arguments, covers_group, function};
 use crate::open::{Open, covers_join};
+use crate::top::FirstRows;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
-use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_expr::expressions::UnKnownColumn;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::analyze::AnalyzeExec;
@@ -129,6 +130,11 @@ impl Carving {
         if let Some(node) = plan.downcast_ref::<AggregateExec>() {
             return Ok(self.group(node)?.map(|s| with_facts(s, plan)));
         }
+        if let Some(first) = plan.downcast_ref::<FilterExec>().and_then(FirstRows::of)
+            && !self.limited
+        {
+            return Ok(Some(self.first_rows(&first, plan)?));
+        }
         if let Some(node) = plan.downcast_ref::<SortExec>()
             && (!node.preserve_partitioning() || node.input().output_partitioning().partition_count() == 1)
         {
@@ -143,9 +149,31 @@ impl Carving {
         Ok(None)
     }
 
+    /// The first rows of each group.
+    fn first_rows(&self, first: &FirstRows, plan: &Plan) -> Result<Plan> {
+        let mut open = self.open(first.input)?;
+        let all = open.columns.clone();
+        let mut columns: Vec<_> = first.columns.iter().map(|c| all[*c]).collect();
+        let visible = columns.len();
+        let mut place = |open: &mut Open, e: &Arc<dyn PhysicalExpr>| -> Result<usize> {
+            let r = open.lowering.expr(e, &all)?;
+            Ok(columns.iter().position(|c| *c == r).unwrap_or_else(|| {
+                columns.push(r);
+                columns.len() - 1
+            }))
+        };
+        let groups = first.keys.iter().map(|k| place(&mut open, k)).collect::<Result<_>>()?;
+        let key = |o: &PhysicalSortExpr, column| SortKey { column, descending: o.options.descending, nulls_first: o.options.nulls_first };
+        let order = first.order.iter().map(|o| Ok(key(o, place(&mut open, &o.expr)?))).collect::<Result<_>>()?;
+        let sink = Sink::Sort { columns, visible, order, fetch: Some(first.fetch), groups };
+        Ok(with_facts(open.finish(sink, plan.schema(), self)?, plan))
+    }
+
     /// The open stage whose rows are those of `plan`.
     fn open(&self, plan: &Plan) -> Result<Open> {
-        if let Some(node) = plan.downcast_ref::<FilterExec>().filter(|n| n.fetch().is_none()) {
+        if let Some(node) =
+            plan.downcast_ref::<FilterExec>().filter(|n| n.fetch().is_none() && (self.limited || FirstRows::of(n).is_none()))
+        {
             let mut open = self.open(node.input())?;
             open.filter(node)?;
             return Ok(open);
@@ -201,7 +229,7 @@ impl Carving {
             });
             order.push(SortKey { column, descending: e.options.descending, nulls_first: e.options.nulls_first });
         }
-        let stage = open.finish(Sink::Sort { columns, visible, order, fetch }, plan.schema(), self)?;
+        let stage = open.finish(Sink::Sort { columns, visible, order, fetch, groups: vec![] }, plan.schema(), self)?;
         // A node above, a window for instance, may ask for this very order, expressions included.
         Ok(Arc::new(stage.as_ref().clone().with_facts(plan.equivalence_properties()).with_order(by.clone())))
     }
@@ -233,8 +261,10 @@ impl Carving {
         let keys = first.group_expr().expr().iter().map(|(e, _)| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
         let mut aggregates = vec![];
         for (i, (a, f)) in first.aggr_expr().iter().zip(first.filter_expr()).enumerate() {
-            let Some(function) = function(a) else { return Ok(None) };
-            let args = arguments(function, a).iter().map(|e| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
+            let keys = first.group_expr();
+            let Some(function) = function(a, keys) else { return Ok(None) };
+            let args =
+                arguments(function, a, keys).iter().map(|e| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
             let filter = f.as_ref().map(|f| open.lowering.expr(f, &columns)).transpose()?;
             let returns = last.schema().field(first.group_expr().expr().len() + i).data_type().clone();
             aggregates.push(AggregateCall { function, args, filter, returns });

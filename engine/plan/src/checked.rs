@@ -141,7 +141,8 @@ fn rebuilt_window(w: &Arc<dyn WindowExpr>, args: Vec<Expr>, partition: &[Expr], 
         return Some(Arc::new(PlainAggregateWindowExpr::new(Arc::new(aggregate), partition, order, frame, None)));
     }
     let function = Arc::clone(any.downcast_ref::<StandardWindowExpr>()?.get_standard_func_expr());
-    let function = Arc::new(WithArguments { function, args });
+    // One without arguments stays what it is: `row_number` is known by its type.
+    let function = if args.is_empty() { function } else { Arc::new(WithArguments { function, args }) as _ };
     Some(Arc::new(StandardWindowExpr::new(function, partition, order, frame)))
 }
 

@@ -12,6 +12,7 @@ mod join_order;
 mod open;
 mod place;
 mod share;
+mod top;
 
 pub use carve::Carve;
 pub use checked::{Checked, CheckedConstants, CheckedSum, checked_sum};

@@ -173,7 +173,8 @@ impl Check<'_> {
                 aggregates.iter().filter_map(|a| a.filter).try_for_each(|r| self.boolean(r))?;
                 keys.len() + aggregates.len()
             }
-            Sink::Sort { columns, visible, order, .. } => {
+            Sink::Sort { columns, visible, order, groups, .. } => {
+                groups.iter().try_for_each(|c| bounded("column", *c, columns.len()))?;
                 order.iter().try_for_each(|k| bounded("column", k.column, columns.len()))?;
                 bounded("visible column", *visible, columns.len() + 1)?;
                 *visible

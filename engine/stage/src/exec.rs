@@ -273,7 +273,9 @@ fn key_ranges(f: &RuntimeFilter, built: &Built, types: Vec<arrow::datatypes::Dat
 
 fn properties(sink: &Sink, schema: &SchemaRef) -> PlanProperties {
     let mut eq = EquivalenceProperties::new(Arc::clone(schema));
-    if let Sink::Sort { order, visible, .. } = sink {
+    if let Sink::Sort { order, visible, groups, .. } = sink
+        && groups.is_empty()
+    {
         // A stage that is still to be checked may declare fewer columns than it lets out.
         let known = order.iter().take_while(|k| k.column < (*visible).min(schema.fields().len()));
         let exprs: Vec<PhysicalSortExpr> = known.map(|k| sort_expr(k, schema)).collect();
@@ -322,7 +324,7 @@ impl DisplayAs for StageExec {
                 let names: Vec<&str> = aggregates.iter().map(|a| a.function.name()).collect();
                 write!(f, ", keys={}, aggregates=[{}]", keys.len(), names.join(", "))?;
             }
-            Sink::Sort { fetch: Some(n), .. } => write!(f, ", fetch={n}")?,
+            Sink::Sort { fetch: Some(n), groups, .. } => write!(f, ", fetch={n}{}", count("of each group, keys", groups.len()))?,
             _ => {}
         }
         for c in &self.program.calls {

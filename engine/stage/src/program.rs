@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_kernels::group::KeyType;
 use millstream_kernels::program::{AggregateOp, BoolOp};
-pub use millstream_kernels::program::{Fraction, Instr, JoinKind, Moment, Probe, Reg, Residual, Type};
+pub use millstream_kernels::program::{Fraction, Instr, JoinKind, KeyOrder, Moment, Pick, Probe, Reg, Residual, Type};
 use millstream_kernels::{CHUNK_ROWS, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -253,6 +253,8 @@ pub enum AggregateFunction {
     Median,
     /// `percentile_cont`.
     Quantile(Fraction),
+    /// `first_value` and `last_value`; the key that orders the rows is the second argument.
+    Pick(Pick),
 }
 
 impl AggregateFunction {
@@ -272,6 +274,7 @@ impl AggregateFunction {
             Self::Moment(m) => vec![AggregateOp::Moment(m)],
             Self::Median => vec![AggregateOp::Median],
             Self::Quantile(f) => vec![AggregateOp::Quantile(f)],
+            Self::Pick(p) => vec![AggregateOp::Pick(p)],
         }
     }
 
@@ -313,6 +316,8 @@ impl AggregateFunction {
             },
             Self::Median => "median",
             Self::Quantile(_) => "percentile_cont",
+            Self::Pick(p) if p.last => "last_value",
+            Self::Pick(_) => "first_value",
         }
     }
 }
@@ -352,8 +357,8 @@ pub enum Sink {
         /// Null keys match null keys (`IS NOT DISTINCT FROM`).
         null_equals_null: bool,
     },
-    /// All rows in order, or the first `fetch` of them. `columns` may end in hidden sort columns:
-    /// only the first `visible` leave.
+    /// All rows in order, or the first `fetch` of them, or of each group, of which there is no order then.
+    /// `columns` may end in hidden sort columns: only the first `visible` leave.
     Sort {
         /// What is sorted, in order; hidden sort columns at the end.
         columns: Vec<Reg>,
@@ -363,6 +368,8 @@ pub enum Sink {
         order: Vec<SortKey>,
         /// Only so many rows; all where there is none.
         fetch: Option<usize>,
+        /// Positions of the columns that `fetch` rows are of each value of; none to fetch of all rows.
+        groups: Vec<usize>,
     },
 }
 

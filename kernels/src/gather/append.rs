@@ -49,6 +49,11 @@ impl Growing {
         Self { ty, values: Parts::Empty, valid: None, rows: 0 }
     }
 
+    /// The type of the column.
+    pub fn ty(&self) -> Type {
+        self.ty
+    }
+
     /// Rows so far.
     pub fn rows(&self) -> usize {
         self.rows

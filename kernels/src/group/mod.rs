@@ -10,12 +10,14 @@ mod intern;
 pub mod reference;
 mod state;
 mod table;
+mod top;
 
 pub use apart::apart;
 pub use intern::Interner;
 pub use state::{Raw, State};
 pub(crate) use table::prefetch;
 pub use table::{Groups, KeyType, stable_hash};
+pub use top::Top;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! The oracle of grouping: one row at a time, values compared by value.
 
-use crate::program::{AggregateOp, Moment};
+use crate::program::{AggregateOp, Moment, Pick};
 use crate::value::{Value, compare_f64};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// One group: for each aggregate the arguments of each row that its filter let through, in order.
@@ -30,6 +31,9 @@ impl Reference {
 
 /// The aggregate of rows of arguments.
 pub fn aggregate(op: AggregateOp, rows: &[Vec<Value>]) -> Value {
+    if let AggregateOp::Pick(p) = op {
+        return pick(p, rows).unwrap_or(Value::Null);
+    }
     let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).filter(|r| !r.iter().any(Value::is_null)).collect();
     let values = || rows.iter().filter_map(|r| r.first());
     let integers = || values().map(|v| if let Value::Int(v) = v { *v } else { 0 });
@@ -64,6 +68,7 @@ pub fn aggregate(op: AggregateOp, rows: &[Vec<Value>]) -> Value {
                 _ => Value::Null,
             }
         }
+        AggregateOp::Pick(_) => Value::Null,
         AggregateOp::Quantile(fraction) => {
             let sorted = sorted(values());
             let at = fraction.get() * sorted.len().saturating_sub(1) as f64;
@@ -75,6 +80,34 @@ pub fn aggregate(op: AggregateOp, rows: &[Vec<Value>]) -> Value {
             }
         }
     }
+}
+
+/// Nulls are values here.
+fn pick(p: Pick, rows: &[Vec<Value>]) -> Option<Value> {
+    let mut rows: Vec<&Vec<Value>> = rows.iter().filter(|r| !(p.skip_nulls && r[0].is_null())).collect();
+    if let Some(by) = p.by {
+        rows.sort_by(|a, b| match (a[1].is_null(), b[1].is_null()) {
+            (true, true) => Ordering::Equal,
+            (true, false) => {
+                if by.nulls_first {
+                    Ordering::Less
+                } else {
+                    Ordering::Greater
+                }
+            }
+            (false, true) => {
+                if by.nulls_first {
+                    Ordering::Greater
+                } else {
+                    Ordering::Less
+                }
+            }
+            _ if by.descending => b[1].cmp(&a[1]),
+            _ => a[1].cmp(&b[1]),
+        });
+    }
+    let row = if p.last { rows.last() } else { rows.first() };
+    row.map(|r| r[0].clone())
 }
 
 fn sorted<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<&'a Value> {

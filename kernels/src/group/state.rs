@@ -2,6 +2,7 @@
 
 mod lists;
 mod moments;
+mod pick;
 mod sum;
 
 use super::{Groups, KeyType};
@@ -13,6 +14,8 @@ use crate::{Error, Result, simd};
 use arrow::array::StringViewArray;
 use lists::{Lists, Selection};
 use moments::{Joint, Spread};
+use pick::Picks;
+pub(super) use pick::ranks;
 use sum::Sums;
 
 /// Accumulators of one aggregate over all groups.
@@ -55,6 +58,7 @@ enum Accumulators {
     Joint(Vec<Joint>),
     /// All values, and how many groups there are.
     Lists(Lists, usize),
+    Picks(Picks),
 }
 
 simd! {
@@ -88,6 +92,7 @@ impl State {
             (Moment(m), Type::F64) if m.arguments() == 1 => Accumulators::Spread(vec![]),
             (Moment(_), Type::F64) => Accumulators::Joint(vec![]),
             (Median, Type::F64 | Type::Decimal) | (Quantile(_), Type::F64) => Accumulators::Lists(Lists::new(ty == Type::F64), 0),
+            (Pick(p), ty) => Accumulators::Picks(Picks::new(p, ty)),
             (op, ty) => return Err(Error::unsupported(format!("{op:?} of {ty:?}"))),
         };
         Ok(Self { op, ty, values, seen: None })
@@ -106,6 +111,7 @@ impl State {
                 Accumulators::Spread(v) => v.capacity() * size_of::<Spread>(),
                 Accumulators::Joint(v) => v.capacity() * size_of::<Joint>(),
                 Accumulators::Lists(lists, _) => lists.size(),
+                Accumulators::Picks(picks) => picks.size(),
             }
     }
 
@@ -125,6 +131,7 @@ impl State {
             Accumulators::Spread(v) => v.len(),
             Accumulators::Joint(v) => v.len(),
             Accumulators::Lists(_, groups) => *groups,
+            Accumulators::Picks(picks) => picks.len(),
         }
     }
 
@@ -150,11 +157,12 @@ impl State {
             Accumulators::Spread(v) => v.resize(groups, Spread::default()),
             Accumulators::Joint(v) => v.resize(groups, Joint::default()),
             Accumulators::Lists(_, n) => *n = groups,
+            Accumulators::Picks(picks) => picks.grow(groups),
         }
     }
 
     /// Adds a chunk: row `i` belongs to group `ids[i]` of `groups`; `filter` keeps rows where it is true.
-    /// Of several arguments all must be there.
+    /// Of several arguments none may be null, but for a value that is picked and its key.
     ///
     /// # Errors
     /// `Invalid` when a sum leaves its type, `Bug` on a type the state was not made for.
@@ -162,7 +170,8 @@ impl State {
         let n = ids.len();
         let before = self.len();
         self.grow(groups);
-        let live = live_rows(args, filter, n)?;
+        let required = if let Accumulators::Picks(picks) = &self.values { picks.required(args) } else { args };
+        let live = live_rows(required, filter, n)?;
         let live = live.as_deref();
         self.track_seen(ids, live, before, groups);
         if let Accumulators::Count(counts) = &mut self.values {
@@ -173,6 +182,7 @@ impl State {
         let mut next = expanded.iter();
         let args: Vec<&Vector> = args.iter().map(|a| if a.constant { next.next().unwrap_or(a) } else { a }).collect();
         match (&mut self.values, &args[..]) {
+            (Accumulators::Picks(picks), args) => picks.add(ids, args, live),
             (Accumulators::Joint(v), [y, x]) => joint(v, ids, y, x, live),
             (Accumulators::Spread(v), [arg]) => spread(v, ids, arg, live),
             (Accumulators::Lists(lists, _), [arg]) => lists.add(ids, arg, live),
@@ -188,7 +198,7 @@ impl State {
     /// Whether a group without values is null, and nothing but `seen` tells it from others.
     fn is_tracked(&self) -> bool {
         use Accumulators::*;
-        !matches!(self.values, Count(_) | Distinct { .. } | Spread(_) | Joint(_) | Lists(..))
+        !matches!(self.values, Count(_) | Distinct { .. } | Spread(_) | Joint(_) | Lists(..) | Picks(_))
     }
 
     /// Marks the groups that got a value. Groups born in a chunk without nulls or filter have one.
@@ -322,6 +332,10 @@ impl State {
                 to.iter().enumerate().for_each(|(i, t)| all[*t as usize].merge(&Joint::of(parts.map(|p| p[i]))));
                 Ok(())
             }
+            Accumulators::Picks(picks) => {
+                picks.grow(groups);
+                picks.merge(to, columns)
+            }
             _ => self.update(to, groups, &columns.iter().collect::<Vec<_>>(), None),
         }
     }
@@ -350,6 +364,7 @@ impl State {
                 let groups = of.flat_map(|(g, w)| std::iter::repeat_n(g as u32, w[1] - w[0])).collect();
                 Raw::Lists { groups, values: pairs.key(1, &kept)? }
             }
+            Accumulators::Picks(picks) => Raw::Rows(picks.columns(ids)),
             _ => Raw::Rows(vec![self.results(ids)?]),
         })
     }
@@ -391,6 +406,7 @@ impl State {
                 let selection = if let AggregateOp::Quantile(f) = op { Selection::Quantile(f) } else { Selection::Median };
                 return lists.select(selection, &places(ids, *n), ids.len());
             }
+            (Accumulators::Picks(picks), _) => return Ok(picks.values(ids)),
             (Accumulators::Spread(_) | Accumulators::Joint(_), op) => return Err(Error::bug(format!("{op:?} over moments"))),
             (Accumulators::Count(v) | Accumulators::Int(v), _) => Values::I64(ids.iter().map(|g| v[at(g)]).collect::<Vec<_>>().into()),
             (Accumulators::Sum(sums), _) => sums.values(ids),
@@ -419,6 +435,7 @@ impl State {
             self.grow(groups);
         }
         let out = self.results(ids)?;
+        let counts = matches!(self.op, AggregateOp::Count | AggregateOp::CountDistinct);
         let values = match (&out.values, self.op, self.ty) {
             (Values::I128(v), AggregateOp::Sum, Type::I32 | Type::I64) => {
                 let narrow = v.iter().map(|v| match i64::try_from(*v) {
@@ -427,12 +444,11 @@ impl State {
                 });
                 Values::I64(narrow.collect::<Result<Vec<_>>>()?.into())
             }
-            (Values::I64(v), _, Type::I32) if self.is_tracked() && self.op != AggregateOp::Sum => {
+            // A sum of 32 bits has 64; whatever else an integer comes of has its type.
+            (Values::I64(v), op, Type::I32) if op != AggregateOp::Sum && !counts => {
                 Values::I32(v.iter().map(|v| *v as i32).collect::<Vec<_>>().into())
             }
-            (Values::I64(v), AggregateOp::Min | AggregateOp::Max, Type::Bool) => {
-                Values::Bool(v.iter().map(|v| u8::from(*v == 1)).collect::<Vec<_>>().into())
-            }
+            (Values::I64(v), _, Type::Bool) if !counts => Values::Bool(v.iter().map(|v| u8::from(*v == 1)).collect::<Vec<_>>().into()),
             _ => return Ok(out),
         };
         Ok(Vector::with_valid(values, out.valid))

@@ -2,6 +2,8 @@ use super::reference::{Reference, aggregate};
 use super::*;
 
 mod moments;
+mod pick;
+mod top;
 
 use crate::program::{AggregateOp, AggregateOp::*, Fraction, Type};
 use crate::testing::{Gen, TYPES};

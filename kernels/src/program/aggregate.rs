@@ -29,6 +29,28 @@ pub enum AggregateOp {
     Median,
     /// The value that a fraction of the floats is not above, between two of them a point on the line. Null of no values.
     Quantile(Fraction),
+    /// The value of one row, nulls included.
+    Pick(Pick),
+}
+
+/// The row of a group whose value is picked: the first or last that came, or by a second argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Pick {
+    /// The order of the second argument, if there is one. Of rows that are equal in it any may be picked.
+    pub by: Option<KeyOrder>,
+    /// The last row, else the first.
+    pub last: bool,
+    /// Rows whose value is null do not count.
+    pub skip_nulls: bool,
+}
+
+/// How a key is ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyOrder {
+    /// Greatest first.
+    pub descending: bool,
+    /// Nulls before all values.
+    pub nulls_first: bool,
 }
 
 /// What is read off the mean, the variance and the covariance. Of two arguments the first is y, the second x.

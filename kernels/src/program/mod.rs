@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 mod aggregate;
 pub mod reference;
 
-pub use aggregate::{Aggregate, AggregateOp, Fraction, Moment};
+pub use aggregate::{Aggregate, AggregateOp, Fraction, KeyOrder, Moment, Pick};
 
 /// A register: the index of a column inside a program.
 pub type Reg = u16;

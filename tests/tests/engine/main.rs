@@ -27,6 +27,7 @@ mod slt;
 mod spill;
 mod stores;
 mod streams;
+mod top;
 mod tpch;
 mod wire;
 mod world;

@@ -97,6 +97,9 @@ async fn groups_go_to_disk() {
     let statistics = "select k as key, cast(median(f) * 2 as bigint) m, cast(median(d) % 1009 as bigint) md, bit_xor(v) x, bit_and(v) a, \
                       cast(bool_or(v > 50) as int) o, cast(round(var_pop(f) * 144) as bigint) vf, cast(round(covar_pop(v, f) * 144) as bigint) c from l group by k";
     same(&limited, &stock, statistics, &["m", "md", "x", "a", "o", "vf", "c"]).await;
+    let picks = "select k as key, first_value(v order by d) a, length(last_value(s order by d)) t, cast(last_value(d order by d) % 1009 as bigint) b, \
+                 last_value(v ignore nulls order by d desc) c from l where d is not null group by k";
+    same(&limited, &stock, picks, &["a", "t", "b", "c"]).await;
     // Stock DataFusion fails on a percentile of so many groups.
     let quantile = "select k as key, cast(round(percentile_cont(v, 0.25) * 4) as bigint) q from l group by k";
     same(&limited, &session(Some(4 << 30)), quantile, &["q"]).await;

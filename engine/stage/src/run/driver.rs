@@ -12,6 +12,7 @@ use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink};
 use super::source::{Runs, Source};
 use super::spill::Spiller;
+use super::top::FirstRows;
 use super::worker::{Engine, Limit, Worker, WorkerSink};
 use super::{Bound, Built, split};
 use crate::context::{Cancel, EpochContext, Settings};
@@ -256,6 +257,10 @@ impl Run<'_> {
         let sink = match sink {
             Sink::Group { keys, aggregates } => WorkerSink::Group(Box::new(GroupSink::new(program, keys, aggregates)?)),
             Sink::Build { keys, .. } => WorkerSink::Rows(RowsSink::new(program, sink.reads()).keyed(keys.len())),
+            Sink::Sort { columns, order, fetch: Some(n), groups, .. } if !groups.is_empty() => {
+                let first = FirstRows::new(program, columns, groups, order, *n)?;
+                WorkerSink::Rows(RowsSink::new(program, columns.clone()).only(first))
+            }
             sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
         let engine = match gpu {

@@ -3,6 +3,7 @@
 use super::flush::PARTS;
 use super::late::LateKeys;
 use super::sink::{GroupSink, join_blocks, sort};
+use super::top::FirstRows;
 use crate::convert::Block;
 use crate::program::Sink;
 use crate::run::{Held, Output};
@@ -13,9 +14,15 @@ use std::sync::Arc;
 /// What a sink over rows leaves of the workers' rows.
 pub(super) fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Sink) -> Result<Output> {
     match sink {
-        Sink::Sort { columns, visible, order, fetch } => {
-            let types: Vec<_> = columns.iter().map(|c| program.data_type(*c).clone()).collect();
-            let mut block = sort(&join_blocks(&parts, program, columns)?, &types, order, *fetch)?;
+        Sink::Sort { columns, visible, order, fetch, groups } => {
+            let all = join_blocks(&parts, program, columns)?;
+            let mut block = match fetch {
+                Some(n) if !groups.is_empty() => FirstRows::new(program, columns, groups, order, *n)?.of(&all)?,
+                _ => {
+                    let types: Vec<_> = columns.iter().map(|c| program.data_type(*c).clone()).collect();
+                    sort(&all, &types, order, *fetch)?
+                }
+            };
             block.columns.truncate(*visible);
             Ok(Output::Blocks(vec![block], Held::default()))
         }

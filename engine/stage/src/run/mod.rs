@@ -17,6 +17,7 @@ pub mod reference;
 pub mod sink;
 mod source;
 mod spill;
+mod top;
 mod window;
 mod worker;
 

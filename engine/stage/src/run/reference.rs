@@ -17,6 +17,7 @@ use millstream_kernels::program::{Instr, JoinKind, Probe, Reg, Type};
 use millstream_kernels::{Value, Vector, arith, boolean, cast, compare, gather, text};
 use std::cell::RefCell;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -227,10 +228,15 @@ impl ReferenceSink {
         let types: Vec<DataType> = reads.iter().map(|r| program.data_type(*r).clone()).collect();
         match &self.sink {
             Sink::Collect { .. } => Ok(Output::Blocks(vec![block(&self.rows, &types)?], Held::default())),
-            Sink::Sort { visible, order, fetch, .. } => {
+            Sink::Sort { visible, order, fetch, groups, .. } => {
                 let mut rows = self.rows;
                 rows.sort_by(|a, b| order.iter().map(|k| by(k, a, b)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal));
-                rows.truncate(fetch.unwrap_or(usize::MAX));
+                let mut seen: BTreeMap<Vec<Value>, usize> = BTreeMap::new();
+                rows.retain(|r| {
+                    let before = seen.entry(groups.iter().map(|c| r[*c].clone()).collect()).or_default();
+                    *before += 1;
+                    fetch.is_none_or(|n| *before <= n)
+                });
                 let mut sorted = block(&rows, &types)?;
                 sorted.columns.truncate(*visible);
                 Ok(Output::Blocks(vec![sorted], Held::default()))

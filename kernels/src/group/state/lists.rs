@@ -14,10 +14,13 @@ use std::sync::Arc;
 /// Values and the group of each.
 pub struct Lists {
     /// What is complete, with the group here of each group there; none where it is the same.
-    full: Vec<(Arc<Segment>, Option<Arc<Vec<u32>>>)>,
+    full: Vec<(Arc<Segment>, Option<Map>)>,
     last: Segment,
     is_float: bool,
 }
+
+/// What another's groups are called here.
+type Map = Arc<Vec<u32>>;
 
 #[derive(Default)]
 struct Segment {
@@ -72,7 +75,7 @@ impl Lists {
         Self { full: vec![], last: Segment::default(), is_float }
     }
 
-    fn segments(&self) -> impl Iterator<Item = (&Segment, Option<&Arc<Vec<u32>>>)> {
+    fn segments(&self) -> impl Iterator<Item = (&Segment, Option<&Map>)> {
         self.full.iter().map(|(s, map)| (s.as_ref(), map.as_ref())).chain([(&self.last, None)])
     }
 
@@ -106,17 +109,19 @@ impl Lists {
     }
 
     fn seal(&mut self) {
-        let last = std::mem::take(&mut self.last);
-        if !last.owners.is_empty() {
-            self.full.push((Arc::new(last), None));
+        if self.last.owners.is_empty() {
+            return;
         }
+        // Where there is one segment there will be another.
+        let next = Segment { owners: Vec::with_capacity(SEGMENT), values: Numbers::Narrow(Vec::with_capacity(SEGMENT)) };
+        self.full.push((Arc::new(std::mem::replace(&mut self.last, next)), None));
     }
 
     /// Adds the values of another's groups `g` as those of group `map[g]`, or not where that is none.
     pub(super) fn merge(&mut self, other: &Self, map: Vec<u32>) {
         let map = Arc::new(map);
         let to = |g: u32| if g == u32::MAX { g } else { map[g as usize] };
-        let mut composed: Option<(&Arc<Vec<u32>>, Arc<Vec<u32>>)> = None;
+        let mut composed: Option<(&Map, Map)> = None;
         for (segment, before) in &other.full {
             let map = match (before, &composed) {
                 (None, _) => &map,
@@ -152,14 +157,14 @@ impl Lists {
     {
         let values: Vec<Cow<'a, [T]>> = values.collect();
         // Segments of one origin come one after the other, with one map.
-        let mut places: Vec<(&Arc<Vec<u32>>, Vec<u32>)> = vec![];
+        let mut places: Vec<(&Map, Vec<u32>)> = vec![];
         for (_, map) in self.segments() {
             if let Some(map) = map.filter(|m| places.last().is_none_or(|(last, _)| !Arc::ptr_eq(last, m))) {
                 let through = |g: &u32| place.get(*g as usize).copied().unwrap_or(u32::MAX);
                 places.push((map, map.iter().map(through).collect()));
             }
         }
-        let of = |map: Option<&Arc<Vec<u32>>>| {
+        let of = |map: Option<&Map>| {
             let mapped = map.and_then(|m| places.iter().find(|(of, _)| Arc::ptr_eq(of, m)));
             mapped.map_or(place, |(_, p)| p)
         };
@@ -273,7 +278,7 @@ fn quantile(values: &mut [i64], fraction: f64) -> f64 {
 }
 
 /// The integer whose order is the total order of floats.
-fn ordered(v: f64) -> i64 {
+pub(super) fn ordered(v: f64) -> i64 {
     let bits = v.to_bits() as i64;
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }

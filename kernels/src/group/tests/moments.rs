@@ -70,8 +70,8 @@ fn agree_with_the_reference_whole_and_in_parts() {
             whole.update(ids, GROUPS, &args, filter.as_ref()).unwrap();
             merged.merge(&part, &all, &all, GROUPS).unwrap();
         }
-        for group in 0..GROUPS {
-            let want = aggregate(Moment(m), &rows[group]);
+        for (group, rows) in rows.iter().enumerate() {
+            let want = aggregate(Moment(m), rows);
             for got in [&mut whole, &mut merged] {
                 let got = got.value(group as u32, GROUPS).unwrap();
                 assert!(close(&got, &want, 1000.0), "round {round}: {m:?} of group {group}: {got:?}, not {want:?}");
