@@ -100,7 +100,7 @@ impl FilesSource {
         let all = match self.format {
             FileFormat::Csv => {
                 let builder = arrow::csv::ReaderBuilder::new(Arc::clone(&self.schema)).with_header(true).with_batch_size(BATCH_ROWS);
-                decoded(bytes, Text::Csv(builder.build_decoder()), path).boxed()
+                decoded(bytes, Text::Csv(Box::new(builder.build_decoder())), path).boxed()
             }
             _ => {
                 let builder = arrow::json::ReaderBuilder::new(Arc::clone(&self.schema)).with_batch_size(BATCH_ROWS);
@@ -161,7 +161,7 @@ fn as_declared(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, A
 }
 
 enum Text {
-    Csv(arrow::csv::reader::Decoder),
+    Csv(Box<arrow::csv::reader::Decoder>),
     Json(arrow::json::reader::Decoder),
 }
 

@@ -72,9 +72,9 @@ fn units(d: Duration, time: &DataType) -> Result<i64> {
     let (units, exact) = match time {
         DataType::Timestamp(TimeUnit::Second, _) => (u128::from(d.as_secs()), d.subsec_nanos() == 0),
         DataType::Timestamp(TimeUnit::Millisecond, _) | DataType::Date64 | DataType::Int64 => {
-            (d.as_millis(), d.subsec_nanos() % 1_000_000 == 0)
+            (d.as_millis(), d.subsec_nanos().is_multiple_of(1_000_000))
         }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => (d.as_micros(), d.subsec_nanos() % 1_000 == 0),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => (d.as_micros(), d.subsec_nanos().is_multiple_of(1_000)),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => (d.as_nanos(), true),
         other => return Err(Error::new(ErrorKind::Unsupported, format!("an event time is a timestamp or a 64-bit integer, not {other}"))),
     };
