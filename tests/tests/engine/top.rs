@@ -55,7 +55,7 @@ async fn are_those_of_stock() {
         first("k, f, o", "partition by k order by o desc", "n < 3"),
         first("s, o, k", "partition by s order by o desc", "n = 1"),
         first("o, k, s", "partition by k, s order by -o", "n <= 2"),
-        first("o, k, s", "partition by k % 10 order by f nulls last", "n <= 20"),
+        first("o, k, s", "partition by s order by f nulls last", "n <= 20"),
         // Every row is better than those before it: what has lost its place is dropped.
         first("i, o, s", "partition by k order by i desc", "n <= 2"),
         first("count(*), sum(o), count(distinct k)", "partition by k order by o", "n <= 5").replace("order by 1, 2, 3", ""),
@@ -77,7 +77,7 @@ async fn are_those_of_the_reference() {
     let (oracle, cpu) = (session(true, Preference::Reference, 10_000), session(true, Preference::Cpu, 10_000));
     for sql in [
         first("k, o, s", "partition by k order by o", "n <= 3"),
-        first("o, f, s", "partition by s, i % 50 = 3 order by f nulls first", "n <= 1").replace("i % 3 = 0", "false"),
+        first("o, f, s", "partition by s order by f nulls first", "n <= 1").replace("i % 3 = 0", "false"),
     ] {
         assert!(plan(&oracle, &sql).await.contains("of each group"));
         assert_eq!(rows(&cpu, &sql).await, rows(&oracle, &sql).await, "{sql}");
