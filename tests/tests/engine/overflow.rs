@@ -13,6 +13,8 @@ const OVERFLOWS: &[&str] = &[
     "select d * d from t",
     "select sum(a) from t",
     "select sum(d) from (select d from t union all select d from t)",
+    // 128 bits hold it, the 38 digits of its type do not.
+    "select sum(d) from (select d from t union all select cast(1 as decimal(38,0)))",
     "select a from t where a + 1 > 0",
     "select a from t order by a + 1",
     "select a + 1, count(*) from t group by a + 1",

@@ -9,7 +9,7 @@ use millstream_benches::Suite;
 use millstream_stage::StageExec;
 use millstream_stage::program::Instr;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 fn draw(plan: &Arc<dyn ExecutionPlan>, depth: usize, out: &mut String) {
@@ -35,7 +35,7 @@ async fn as_they_were(suite: &Suite, session: Session) {
         writeln!(drawn, "{}", q.id).unwrap();
         draw(&plan, 1, &mut drawn);
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/engine/plans/{}.txt", suite.name));
+    let file = PathBuf::from(format!("tests/engine/plans/{}.txt", suite.name));
     if std::env::var_os("MILLSTREAM_WRITE_SNAPSHOTS").is_some() {
         std::fs::write(&file, &drawn).unwrap();
     }

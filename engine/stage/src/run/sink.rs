@@ -287,11 +287,23 @@ impl GroupSink {
             let first = states[0].finish(ids, n, checked)?;
             columns.push(match c.function {
                 AggregateFunction::Avg => average(&first, &states[1].finish(ids, n, checked)?, &c.returns, scale)?,
+                AggregateFunction::Sum if checked => fitting(first, &c.returns)?,
                 _ => first,
             });
         }
         Ok(Block { columns, rows: ids.len() })
     }
+}
+
+/// The sums, if all have the digits that their type allows.
+fn fitting(sums: Vector, returns: &DataType) -> Result<Vector> {
+    if let (Values::I128(v), DataType::Decimal128(p, s)) = (&sums.values, returns) {
+        let fits = |i: usize| sums.is_null(i) || Decimal128Type::validate_decimal_precision(v[i], *p, *s).is_ok();
+        if !(0..v.len()).all(fits) {
+            return Err(Error::new(crate::ErrorKind::Invalid, format!("arithmetic overflow: a sum does not fit Decimal128({p}, {s})")));
+        }
+    }
+    Ok(sums)
 }
 
 /// Decimal scale of an aggregate's argument.
