@@ -7,6 +7,7 @@ use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr};
 use millstream_stage::program::{Type, physical};
 use std::sync::Arc;
@@ -31,7 +32,14 @@ const MOST: u64 = 64;
 impl<'a> FirstRows<'a> {
     /// What a filter asks for, if it is that and kernels cover it. The number itself may not leave.
     pub fn of(filter: &'a FilterExec) -> Option<Self> {
-        let child = filter.input();
+        // Between them stands what drops the columns that only the window reads.
+        let (picked, child) = match filter.input().downcast_ref::<ProjectionExec>() {
+            Some(p) => {
+                (Some(p.expr().iter().map(|e| Some(e.expr.downcast_ref::<Column>()?.index())).collect::<Option<Vec<_>>>()?), p.input())
+            }
+            None => (None, filter.input()),
+        };
+        let below = |column: usize| picked.as_ref().map_or(Some(column), |picked| picked.get(column).copied());
         let (windows, input) = match (child.downcast_ref::<BoundedWindowAggExec>(), child.downcast_ref::<WindowAggExec>()) {
             (Some(w), _) => (w.window_expr(), w.input()),
             (_, Some(w)) => (w.window_expr(), w.input()),
@@ -39,11 +47,12 @@ impl<'a> FirstRows<'a> {
         };
         let [window] = windows else { return None };
         let number = input.schema().fields().len();
-        let columns: Vec<usize> = filter.projection().as_ref()?.iter().copied().collect();
-        let fetch = limit(filter.predicate(), number)?;
+        let columns = filter.projection().as_ref()?.iter().map(|c| below(*c)).collect::<Option<Vec<_>>>()?;
+        let (compared, fetch) = limit(filter.predicate())?;
         let of = |e: &Arc<dyn PhysicalExpr>| e.data_type(&input.schema()).map_or(Type::Any, |t| physical(&t));
         let (keys, order) = (window.partition_by(), window.order_by());
         let covered = is_row_number(window)
+            && below(compared) == Some(number)
             && filter.fetch().is_none()
             && columns.iter().all(|c| *c < number)
             && !keys.is_empty()
@@ -60,8 +69,8 @@ fn is_row_number(window: &Arc<dyn WindowExpr>) -> bool {
     function.is_some_and(|f| f.fun().name() == "row_number")
 }
 
-/// The greatest number that passes.
-fn limit(predicate: &Arc<dyn PhysicalExpr>, number: usize) -> Option<usize> {
+/// The column that is compared, and the greatest number that passes.
+fn limit(predicate: &Arc<dyn PhysicalExpr>) -> Option<(usize, usize)> {
     let compared = predicate.downcast_ref::<BinaryExpr>()?;
     let column = compared.left().downcast_ref::<Column>()?.index();
     let ScalarValue::UInt64(Some(n)) = compared.right().downcast_ref::<Literal>()?.value() else { return None };
@@ -71,5 +80,5 @@ fn limit(predicate: &Arc<dyn PhysicalExpr>, number: usize) -> Option<usize> {
         Operator::Eq if *n == 1 => 1,
         _ => return None,
     };
-    (column == number && (1..=MOST).contains(&most)).then_some(most as usize)
+    (1..=MOST).contains(&most).then_some((column, most as usize))
 }

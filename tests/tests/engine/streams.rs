@@ -174,7 +174,7 @@ async fn life(disk: &Arc<dyn ObjectStore>, format: FileFormat, spec: (i64, i64),
     let sink = FilesSink::new("out", Arc::clone(&store), "out".into(), format).rolling(300);
     let job = windowed(stream, spec.0, spec.1).await.to(sink).unwrap();
     let run = async {
-        let mut driver = open(job, &store, small(600)).await?;
+        let mut driver = open(job, &store, small(400)).await?;
         finish(&mut driver).await
     };
     match run.await {
@@ -189,9 +189,9 @@ async fn life(disk: &Arc<dyn ObjectStore>, format: FileFormat, spec: (i64, i64),
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_step_and_restored_at_another_parallelism_nothing_is_lost_or_doubled() {
     for (case, (format, spec)) in
-        [(FileFormat::Parquet, (1000, 250)), (FileFormat::Csv, (1000, 1000)), (FileFormat::NdJson, (2000, 50))].into_iter().enumerate()
+        [(FileFormat::Parquet, (1000, 250)), (FileFormat::Csv, (1000, 1000)), (FileFormat::NdJson, (1000, 100))].into_iter().enumerate()
     {
-        let all = events(7 + case as u64, 2_000, STEP, DISORDER / 2);
+        let all = events(7 + case as u64, 1_200, STEP, DISORDER / 2);
         let expected = windows(&all, spec.0, spec.1);
         let (mut dies, mut through) = (0, false);
         while !through {
@@ -217,7 +217,7 @@ async fn killed_at_every_step_and_restored_at_another_parallelism_nothing_is_los
 }
 
 async fn write_input(disk: &Arc<dyn ObjectStore>, format: FileFormat, all: &[Event]) {
-    for (i, some) in all.chunks(900).enumerate() {
+    for (i, some) in all.chunks(500).enumerate() {
         let mut sink = FilesSink::new("input", Arc::clone(disk), "in".into(), format);
         sink.write(batch(some)).await.unwrap();
         let attempt = Attempt { generation: 0, checkpoint: i as u64 };

@@ -55,7 +55,6 @@ async fn are_those_of_stock() {
         first("k, f, o", "partition by k order by o desc", "n < 3"),
         first("s, o, k", "partition by s order by o desc", "n = 1"),
         first("o, k, s", "partition by k, s order by -o", "n <= 2"),
-        first("o, k, s", "partition by s order by f nulls last", "n <= 20"),
         // Every row is better than those before it: what has lost its place is dropped.
         first("i, o, s", "partition by k order by i desc", "n <= 2"),
         first("count(*), sum(o), count(distinct k)", "partition by k order by o", "n <= 5").replace("order by 1, 2, 3", ""),
