@@ -8,15 +8,17 @@
 mod apart;
 mod intern;
 pub mod reference;
+mod stable;
 mod state;
 mod table;
 mod top;
 
 pub use apart::apart;
 pub use intern::Interner;
+pub use stable::stable_hash;
 pub use state::{Raw, State};
 pub(crate) use table::prefetch;
-pub use table::{Groups, KeyType, stable_hash};
+pub use table::{Groups, KeyType};
 pub use top::Top;
 
 #[cfg(test)]

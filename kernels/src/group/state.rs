@@ -1,5 +1,6 @@
 //! What is computed of each group, one column of accumulators an aggregate.
 
+mod extreme;
 mod lists;
 mod moments;
 mod pick;
@@ -8,10 +9,11 @@ mod sum;
 use super::{Groups, KeyType};
 use crate::boolean;
 use crate::program::{AggregateOp, Type};
-use crate::value::{Value, compare_f64};
+use crate::value::Value;
 use crate::vector::{Strings, Values, Vector};
 use crate::{Error, Result, simd};
 use arrow::array::StringViewArray;
+use extreme::widen_extreme;
 use lists::{Lists, Selection};
 use moments::{Joint, Spread};
 use pick::Picks;
@@ -217,55 +219,6 @@ impl State {
         }
     }
 
-    fn extreme(&mut self, ids: &[u32], arg: &Vector, live: Option<&[u8]>) -> Result<()> {
-        let min = self.op == AggregateOp::Min;
-        let is_live = |i: usize| live.is_none_or(|l| l[i] != 0);
-        if let (Accumulators::Int(v), Values::I128(_)) = (&self.values, &arg.values) {
-            self.values = Accumulators::Wide(v.iter().map(|v| widen_extreme(*v, min)).collect());
-        }
-        match (&mut self.values, &arg.values) {
-            (Accumulators::Int(best), values @ (Values::I32(_) | Values::I64(_) | Values::Bool(_))) => {
-                let get = |i: usize| match values {
-                    Values::I32(v) => i64::from(v[i]),
-                    Values::I64(v) => v[i],
-                    Values::Bool(v) => v[i].into(),
-                    _ => 0,
-                };
-                for (i, g) in ids.iter().enumerate().filter(|(i, _)| is_live(*i)) {
-                    let slot = &mut best[*g as usize];
-                    *slot = if min { (*slot).min(get(i)) } else { (*slot).max(get(i)) };
-                }
-            }
-            (Accumulators::Wide(best), values) => {
-                let v = crate::compare::widened(values, ids.len())?;
-                for (i, g) in ids.iter().enumerate().filter(|(i, _)| is_live(*i)) {
-                    let slot = &mut best[*g as usize];
-                    *slot = if min { (*slot).min(v[i]) } else { (*slot).max(v[i]) };
-                }
-            }
-            (Accumulators::Float(best), Values::F64(v)) => {
-                for (i, g) in ids.iter().enumerate().filter(|(i, _)| is_live(*i)) {
-                    let slot = &mut best[*g as usize];
-                    if compare_f64(v[i], *slot).is_lt() == min {
-                        *slot = v[i];
-                    }
-                }
-            }
-            (Accumulators::Text(best), Values::Str(s)) => {
-                let seen = self.seen.get_or_insert_with(|| vec![0; best.len()]);
-                for (i, g) in ids.iter().enumerate().filter(|(i, _)| is_live(*i)) {
-                    let (g, v) = (*g as usize, s.value(i));
-                    if seen[g] == 0 || (v < best[g].as_str()) == min && v != best[g] {
-                        best[g] = v.to_string();
-                        seen[g] = 1;
-                    }
-                }
-            }
-            _ => return Err(Error::bug("min or max of a register of another type")),
-        }
-        Ok(())
-    }
-
     /// Adds the accumulators of `other`: its group `from[i]` is group `to[i]` of `groups` here.
     ///
     /// # Errors
@@ -465,15 +418,6 @@ impl State {
 
 fn overflow(ty: &str) -> Error {
     Error::invalid(format!("arithmetic overflow: a sum does not fit {ty}"))
-}
-
-/// The worst value of 64 bits becomes the worst of 128.
-fn widen_extreme(v: i64, min: bool) -> i128 {
-    match (v, min) {
-        (i64::MAX, true) => i128::MAX,
-        (i64::MIN, false) => i128::MIN,
-        (v, _) => v.into(),
-    }
 }
 
 fn count(counts: &mut [i64], ids: &[u32], groups: usize, live: Option<&[u8]>) {

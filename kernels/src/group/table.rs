@@ -1,6 +1,6 @@
 //! Keys to dense ids.
 
-use super::Interner;
+use super::{Interner, stable_hash};
 use crate::program::Type;
 use crate::value::canonical_f64;
 use crate::vector::{Strings, Values, Vector};
@@ -580,33 +580,6 @@ fn code_of(key: &[u64], base: &[i64], bits: &[u32]) -> usize {
         shift += bits;
     }
     code
-}
-
-/// Adds the stable hash of a register's rows to `hashes`.
-///
-/// # Errors
-/// `Unsupported` for types without kernels.
-pub fn stable_hash(v: &Vector, hashes: &mut [u64]) -> Result<()> {
-    let mut per_entry = vec![];
-    if let Values::Str(Strings::Dict { dict, .. }) = &v.values {
-        per_entry.extend(dict.values().iter().map(|s| hash::bytes(s.unwrap_or("").as_bytes())));
-    }
-    for (i, h) in hashes.iter_mut().enumerate() {
-        let at = v.at(i);
-        let value = match &v.values {
-            _ if v.is_null(i) => hash::NULL,
-            Values::Bool(x) => hash::word(x[at].into()),
-            Values::I32(x) => hash::int(x[at].into()),
-            Values::I64(x) => hash::int(x[at].into()),
-            Values::I128(x) => hash::int(x[at]),
-            Values::F64(x) => hash::float(x[at]),
-            Values::Str(Strings::Dict { codes, .. }) => per_entry[codes[at] as usize],
-            Values::Str(s) => hash::bytes(s.value(at).as_bytes()),
-            Values::Any(_) => return Err(Error::unsupported("hash of a type without kernels")),
-        };
-        *h = hash::combine(*h, value);
-    }
-    Ok(())
 }
 
 /// Asks for the cache line of `v` before it is needed.
