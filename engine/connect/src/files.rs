@@ -100,6 +100,8 @@ impl FilesSource {
         let all = match self.format {
             FileFormat::Csv => {
                 let builder = arrow::csv::ReaderBuilder::new(Arc::clone(&self.schema)).with_header(true).with_batch_size(BATCH_ROWS);
+                // Columns are found by position: a file of others must not be read as if it had these.
+                let builder = builder.with_header_validation(true);
                 decoded(bytes, Text::Csv(Box::new(builder.build_decoder())), path).boxed()
             }
             _ => {

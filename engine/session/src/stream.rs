@@ -90,6 +90,19 @@ enum Pending {
     Select(Vec<Expr>),
 }
 
+impl Pending {
+    fn text(&self) -> String {
+        match self {
+            Pending::Filter(e) => e.to_string(),
+            Pending::Select(e) => format!("select {}", text(e)),
+        }
+    }
+}
+
+fn text(exprs: &[Expr]) -> String {
+    exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// A stream of rows, bounded or not: the same operators either way. Every method but [`DataStream::to`] only
 /// describes it.
 ///
@@ -259,6 +272,16 @@ impl DataStream {
         Ok(Job { inputs: self.inputs, operators: self.operators, sink: Box::new(sink), late: self.late })
     }
 
+    /// The column of event time, which every input has: rows of one without would be late at once.
+    fn time(&self) -> Result<String> {
+        let mut columns = self.inputs.iter().map(|i| i.time.as_ref().map(|t| &t.column));
+        let first = columns.next().flatten();
+        match first {
+            Some(first) if columns.all(|c| c == Some(first)) => Ok(first.clone()),
+            _ => Err(Error::new(ErrorKind::Invalid, "windows need event_time(), of the same column in every stream of a union")),
+        }
+    }
+
     /// What is pending, over rows that are not there yet.
     fn frame(&self) -> Result<DataFrame> {
         let mut frame = self.session.context().read_batch(RecordBatch::new_empty(Arc::clone(&self.schema)))?;
@@ -276,6 +299,7 @@ impl DataStream {
         for pending in std::mem::take(&mut self.pending) {
             let id = format!("map{}", self.operators.len());
             let input = DFSchema::try_from(Arc::clone(&self.schema))?;
+            let text = pending.text();
             let physical = |e: Expr| Ok::<_, Error>(self.session.context().create_physical_expr(e, &input)?);
             let operator = match pending {
                 Pending::Filter(e) => {
@@ -291,7 +315,7 @@ impl DataStream {
                     MapOperator::new(id, Arc::clone(&schema), move |b| Ok(vec![projected(&exprs, &schema, &b)?]))
                 }
             };
-            self.operators.push(Box::new(operator));
+            self.operators.push(Box::new(operator.named(text)));
         }
         Ok(())
     }
@@ -327,20 +351,29 @@ impl WindowedStream {
         if stream.operators.iter().any(|o| o.is_timed()) {
             return Err(Error::new(ErrorKind::Unsupported, "windows of the rows of windows are not there yet"));
         }
-        let time = stream.inputs.first().and_then(|i| i.time.clone());
-        let time = time.ok_or_else(|| Error::new(ErrorKind::Invalid, "windows need event_time()"))?.column;
+        let time = stream.time()?;
         let frame = stream.frame()?;
         let windows = window.of(frame.schema().field_with_unqualified_name(&time)?.data_type())?;
-        let keys = std::iter::once(col(datafusion::common::Column::new_unqualified(time))).chain(keys).collect();
-        let plan = frame.aggregate(keys, aggregates.into_iter().collect())?.create_physical_plan().await?;
+        let keys: Vec<Expr> = std::iter::once(col(datafusion::common::Column::new_unqualified(&time))).chain(keys).collect();
+        let aggregates: Vec<Expr> = aggregates.into_iter().collect();
+        let before = stream.pending.iter().map(Pending::text).collect::<Vec<_>>().join(", ");
+        let text = format!("{} by {} where {before}", text(&aggregates), text(&keys));
+        let plan = frame.aggregate(keys, aggregates)?.create_physical_plan().await?;
         let stage = group_stage(&plan)?;
         let settings = stream.session.context().state().config().get_extension::<Settings>();
         let settings = settings.ok_or_else(|| Error::new(ErrorKind::Bug, "a session without settings"))?;
         let windows = WindowStage::new(stage, Arc::clone(&stream.schema), windows, &settings)?;
+        if windows.time().name() != &time {
+            let text = format!(
+                "event time `{time}` is `{}` of the source by now: the watermark is that of the source's own",
+                windows.time().name()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
         stream.schema = Arc::clone(windows.schema());
         stream.pending.clear();
         let id = format!("window{}", stream.operators.len());
-        stream.operators.push(Box::new(WindowOperator::new(id, windows)));
+        stream.operators.push(Box::new(WindowOperator::new(id, windows, text)));
         Ok(stream)
     }
 }

@@ -120,6 +120,10 @@ impl Driver {
     pub async fn open(mut job: Job, log: Log, options: DriverOptions, clock: Arc<dyn Clock>) -> Result<Self> {
         let schema = schema_of(&job)?;
         let mut fingerprint = format!("rows {schema}");
+        for input in &job.inputs {
+            let time = input.time.as_ref().map_or("no event time", |t| t.column.as_str());
+            fingerprint = format!("{fingerprint} | {} by {time}", input.source.name());
+        }
         for (i, operator) in job.operators.iter().enumerate() {
             if job.operators[..i].iter().any(|o| o.id() == operator.id()) {
                 return Err(Error::new(ErrorKind::Invalid, format!("two operators have the id `{}`", operator.id())));
@@ -136,6 +140,10 @@ impl Driver {
             if let Some(state) = manifest.operators.get(operator.id()) {
                 operator.restore(state, &rows)?;
             }
+        }
+        if let Some(s) = manifest.splits.iter().find(|s| s.source >= job.inputs.len()) {
+            let text = format!("manifest {} has split `{}` of source {}, which this job does not have", manifest.number, s.split, s.source);
+            return Err(Error::new(ErrorKind::Corrupt, text));
         }
         let now = clock.now_ms();
         let split = |s: &SplitPosition| Split {
@@ -193,8 +201,9 @@ impl Driver {
             ended: s.ended,
         };
         let splits: Vec<_> = self.splits.iter().map(of_split).collect();
-        let holds = |s: &&SplitMetrics| !s.ended && !s.idle;
-        let holder = splits.iter().filter(holds).min_by_key(|s| s.watermark);
+        // Files that are read later hold nothing back.
+        let holders = self.active().into_iter().filter(|i| time(&self.splits[*i]).is_some()).map(|i| &splits[i]);
+        let holder = holders.filter(|s| !s.idle).min_by_key(|s| s.watermark);
         let held_back_by = holder.map(|s| format!("{}/{}", s.source, s.split));
         let state_bytes = self.job.operators.iter().map(|o| o.size() as u64).sum();
         let partly_late_rows = self.job.operators.iter().map(|o| o.partly_late()).sum();
@@ -268,7 +277,7 @@ impl Driver {
         self.metrics.epochs += 1;
         self.metrics.rows_in += rows_in as u64;
         let now = self.clock.now_ms();
-        self.adapt(rows_in, now - started);
+        self.adapt(rows_in, now.saturating_sub(started));
         let checkpoint = ended || now.saturating_sub(self.checkpointed_ms) >= self.options.checkpoint_ms;
         if checkpoint {
             self.commit(ended).await?;
@@ -449,7 +458,7 @@ impl Driver {
         let now = self.clock.now_ms();
         self.checkpointed_ms = now;
         self.metrics.checkpoints += 1;
-        (self.metrics.checkpoint_ms, self.metrics.checkpoint_bytes) = (now - started, bytes);
+        (self.metrics.checkpoint_ms, self.metrics.checkpoint_bytes) = (now.saturating_sub(started), bytes);
         Ok(())
     }
 

@@ -78,12 +78,14 @@ pub trait Operator: Send {
 pub struct WindowOperator {
     id: String,
     stage: WindowStage,
+    text: String,
 }
 
 impl WindowOperator {
-    /// The operator `id` of the windows `stage`.
-    pub fn new(id: impl Into<String>, stage: WindowStage) -> Self {
-        Self { id: id.into(), stage }
+    /// The operator `id` of the windows `stage`; `text` says what they compute, of which rows: a checkpoint of other
+    /// text is not taken.
+    pub fn new(id: impl Into<String>, stage: WindowStage, text: impl Into<String>) -> Self {
+        Self { id: id.into(), stage, text: text.into() }
     }
 }
 
@@ -127,7 +129,7 @@ impl Operator for WindowOperator {
     }
 
     fn fingerprint(&self) -> String {
-        format!("{:?} {}", self.stage, self.stage.schema())
+        format!("{:?} {} {}", self.stage, self.text, self.stage.schema())
     }
 }
 
@@ -137,6 +139,7 @@ type Function = Box<dyn FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send>;
 pub struct MapOperator {
     id: String,
     schema: SchemaRef,
+    text: String,
     function: Function,
 }
 
@@ -147,7 +150,12 @@ impl MapOperator {
         schema: SchemaRef,
         function: impl FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send + 'static,
     ) -> Self {
-        Self { id: id.into(), schema, function: Box::new(function) }
+        Self { id: id.into(), schema, text: String::new(), function: Box::new(function) }
+    }
+
+    /// With a text that says what the function does: a checkpoint of other text is not taken.
+    pub fn named(self, text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..self }
     }
 }
 
@@ -195,6 +203,6 @@ impl Operator for MapOperator {
     }
 
     fn fingerprint(&self) -> String {
-        format!("map {}", self.schema)
+        format!("map {} {}", self.text, self.schema)
     }
 }

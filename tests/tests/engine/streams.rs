@@ -268,10 +268,44 @@ async fn of_two_drivers_the_older_stops() {
     let mut again = open(job().await, &store, small(300)).await.unwrap();
     assert_eq!(again.step().await.unwrap().progress, Progress::Finished);
     assert_eq!(rows(&out.rows().unwrap()), windows(&all, 1000, 250));
-    // The log of another job is not taken.
-    let other = memory_job(&session, &all, 2, (1000, 500), &out, &late).await;
-    let error = open(other, &store, small(300)).await.err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
+/// Other windows, aggregates of the same name and type, keys, filters and inputs: their state is another one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checkpoints_of_another_job_are_refused() {
+    let all = events(3, 300, STEP, 0);
+    let (session, out) = (session(1), MemoryTable::default());
+    let job = async |width, value: millstream::Expr, least, inputs| {
+        let one = || session.stream(source(&all, 1)).unwrap().event_time("at", ms(0)).unwrap();
+        let stream = (1..inputs).fold(one(), |s, _| s.union(one()).unwrap()).filter(col("id").gt_eq(lit(least))).unwrap();
+        let windows = stream.window(Window::tumble(ms(width))).aggregate([col("key")], [value.alias("v")]).await.unwrap();
+        windows.to(out.sink("out")).unwrap()
+    };
+    let store = in_memory();
+    open(job(1000, max(col("value")), 0, 2).await, &store, small(100)).await.unwrap().step().await.unwrap();
+    for other in [
+        job(500, max(col("value")), 0, 2).await,
+        job(1000, min(col("value")), 0, 2).await,
+        job(1000, max(col("value")), 1, 2).await,
+        job(1000, max(col("value")), 0, 1).await,
+    ] {
+        let error = open(other, &store, small(100)).await.err().unwrap();
+        assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("another job"), "{error}");
+    }
+    // The same one goes on.
+    assert!(open(job(1000, max(col("value")), 0, 2).await, &store, small(100)).await.is_ok());
+}
+
+/// A CSV file with other columns is not read as if it had those that were declared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_csv_file_of_other_columns_is_refused() {
+    use millstream::streams::object_store::ObjectStoreExt;
+    let disk = in_memory();
+    disk.put(&"in/a.csv".into(), "id,at,value,name,key\n1,2,3,x,4\n".into()).await.unwrap();
+    let input = FilesSource::new("in", Arc::clone(&disk), "in".into(), FileFormat::Csv, batch(&[]).schema());
+    let job = session(1).stream(input).unwrap().to(MemoryTable::default().sink("out")).unwrap();
+    let error = open(job, &disk, small(10)).await.unwrap().step().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("in/a.csv"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,6 +378,11 @@ async fn what_no_stream_can_do_is_refused_by_name() {
     let error = timed().window(Window::tumble(ms(10))).aggregate([col("key")], [array]).await.err().unwrap();
     assert_eq!(error.kind(), millstream::ErrorKind::Unsupported);
     assert!(error.to_string().contains("AggregateExec"), "{error}");
+    let union = timed().union(stream()).unwrap().window(Window::tumble(ms(10))).aggregate([col("key")], [count(lit(1))]).await;
+    assert!(union.err().unwrap().to_string().contains("every stream of a union"));
+    let renamed = timed().select([col("id").alias("at"), col("key")]).unwrap();
+    let error = renamed.window(Window::tumble(ms(10))).aggregate([col("key")], [count(lit(1))]).await.err().unwrap();
+    assert!(error.to_string().contains("`at` is `id` of the source"), "{error}");
     // A null event time is an error that names the column.
     let source = MemorySource::new("events", batch(&[]).schema(), 1);
     let null: ArrayRef = Arc::new(Int64Array::from(vec![None::<i64>]));

@@ -19,7 +19,7 @@ impl Windows {
     /// `Invalid` unless `0 < slide <= width`.
     pub fn new(width: i64, slide: i64, offset: i64) -> Result<Self> {
         if slide <= 0 || slide > width || width > i64::MAX / 8 {
-            let text = format!("windows of width {width} every {slide}: the slide has to be positive and at most the width");
+            let text = format!("windows of width {width} every {slide}: 0 < slide <= width <= {} is needed", i64::MAX / 8);
             return Err(Error::new(ErrorKind::Invalid, text));
         }
         Ok(Self { width, slide, offset: offset.rem_euclid(slide), pane: gcd(width, slide) })

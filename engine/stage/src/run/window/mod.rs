@@ -152,6 +152,11 @@ impl WindowStage {
         &self.schema
     }
 
+    /// The event time among the columns of the input.
+    pub fn time(&self) -> &Field {
+        self.input.field(self.time_column)
+    }
+
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
         let live = self.workers.iter().flat_map(|w| w.panes.groups());
@@ -197,7 +202,7 @@ impl WindowStage {
         let column = batch.column(self.time_column);
         if column.null_count() > 0 {
             let row = (0..column.len()).find(|r| column.is_null(*r)).unwrap_or(0);
-            let name = self.input.field(self.time_column).name();
+            let name = self.time().name();
             return Err(Error::new(crate::ErrorKind::Invalid, format!("event time `{name}` is null in row {row} of a batch")));
         }
         let times = times(column)?;
