@@ -21,8 +21,10 @@ mod answer;
 mod error;
 mod suite;
 mod verify;
+mod windows;
 
 pub use answer::{Answer, Expected, answer};
 pub use error::{Error, Result};
 pub use suite::{Query, SortKey, Suite, suite, suites};
 pub use verify::{Digest, Mismatch, Verifier, digest_of_file, read_result, verify, verify_file};
+pub use windows::{WINDOW_QUERIES, WindowCheck, WindowQuery, Windowed, Work};

@@ -17,8 +17,11 @@
 
 mod dataset;
 mod error;
+pub mod generated;
 pub mod h2o;
 mod marker;
+mod random;
+pub mod sensors;
 mod sink;
 pub mod tpch;
 mod write;

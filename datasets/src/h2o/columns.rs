@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int32Array, StringViewBuilder};
 use arrow::datatypes::DataType;
 
-use super::random::{Permutation, Sequence};
+use crate::random::{Permutation, Sequence};
 
 /// Large groups of the group-by table; its small ones have this many rows on average. db-benchmark's `K`.
 const GROUPS: u64 = 100;

@@ -19,7 +19,6 @@
 //! keep at least ten rows.
 
 mod columns;
-mod random;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

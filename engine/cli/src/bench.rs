@@ -2,6 +2,7 @@
 
 mod report;
 mod usage;
+mod windows;
 
 use crate::args::{BenchArgs, Common, Storage};
 use crate::generate;
@@ -38,9 +39,12 @@ struct Measured {
 }
 
 pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
+    if a.suite == windows::NAME {
+        return windows::run(a, common).await;
+    }
     let suite = suite(&a.suite).ok_or_else(|| {
-        let names: Vec<&str> = suites().iter().map(|suite| suite.name).collect();
-        Usage::new(format!("no suite {}: there are {}", a.suite, names.join(" and ")))
+        let names: Vec<&str> = suites().iter().map(|suite| suite.name).chain([windows::NAME]).collect();
+        Usage::new(format!("no suite {}: there are {}", a.suite, names.join(", ")))
     })?;
     let scale = a.scale.unwrap_or(suite.scale);
     let known = |id: &String| suite.query(id).is_some();

@@ -168,6 +168,16 @@ impl Session {
 impl DataStream {
     /// The columns of its rows.
     ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// assert_eq!(events()?.select([col("id")])?.schema()?.fields().len(), 1);
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Invalid` when a column is not there.
     pub fn schema(&self) -> Result<SchemaRef> {
@@ -175,6 +185,17 @@ impl DataStream {
     }
 
     /// The column that says when a row happened, and how much a row may come behind later ones.
+    ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let stream = events()?.event_time("at", Duration::from_secs(5))?;
+    /// assert!(events()?.event_time("when", Duration::ZERO).is_err());
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Invalid` when there is no such column of the source or the disorder is no whole number of its unit.
@@ -191,6 +212,16 @@ impl DataStream {
 
     /// A split that brings no rows for so long no longer holds the watermark back.
     ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let stream = events()?.event_time("at", Duration::ZERO)?.idle_after(Duration::from_secs(60))?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Invalid` before [`DataStream::event_time`].
     pub fn idle_after(mut self, idle: Duration) -> Result<Self> {
@@ -202,6 +233,16 @@ impl DataStream {
     }
 
     /// The rows of both; each keeps its own event time. Nothing may have been done to either yet.
+    ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let stream = events()?.union(events()?)?.event_time("at", Duration::from_secs(5))?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Invalid` for other columns, `Unsupported` behind other operators.
@@ -218,6 +259,17 @@ impl DataStream {
 
     /// The rows for which `predicate` is true.
     ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let stream = events()?.filter(col("id").gt(lit(100)))?;
+    /// assert!(events()?.filter(col("nothing").is_null()).is_err());
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Invalid` when a column is not there.
     pub fn filter(mut self, predicate: Expr) -> Result<Self> {
@@ -227,6 +279,17 @@ impl DataStream {
     }
 
     /// These columns, in this order.
+    ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let stream = events()?.select([(col("id") % lit(10)).alias("digit"), col("at")])?;
+    /// assert_eq!(stream.schema()?.field(0).name(), "digit");
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Invalid` when a column is not there.
@@ -238,6 +301,21 @@ impl DataStream {
 
     /// What `function` makes of each batch: none, one or many of `schema`. It must not depend on where batches
     /// begin: that is different when rows are read again.
+    ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let schema = events()?.schema()?;
+    /// // Every other row.
+    /// let stream = events()?.map_batches(schema, |batch| {
+    ///     let keep: arrow::array::BooleanArray = batch.column(0).to_data().buffers()[0].typed_data::<i64>().iter().map(|id| Some(id % 2 == 0)).collect();
+    ///     Ok(vec![arrow::compute::filter_record_batch(&batch, &keep).map_err(datafusion::error::DataFusionError::from)?])
+    /// })?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`DataStream::filter`] of what came before.
@@ -254,16 +332,48 @@ impl DataStream {
     }
 
     /// Windows over event time: [`WindowedStream::aggregate`] says of what.
+    ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let windows = events()?.event_time("at", Duration::ZERO)?.window(Window::tumble(Duration::from_secs(60)));
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn window(self, window: Window) -> WindowedStream {
         WindowedStream { stream: self, window }
     }
 
     /// Where rows go whose windows are all closed when they come. Without it they are counted.
+    ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// use millstream::streams::MemoryTable;
+    /// let late = MemoryTable::default();
+    /// let stream = events()?.event_time("at", Duration::ZERO)?.late_to(late.sink("late"));
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     pub fn late_to(self, sink: impl Sink + 'static) -> Self {
         Self { late: Some(Box::new(sink)), ..self }
     }
 
     /// The job that brings the rows to `sink`.
+    ///
+    /// ```
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let job = events()?.filter(col("id").gt(lit(100)))?.to(millstream::streams::BlackholeSink::default())?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`DataStream::filter`].
@@ -296,15 +406,18 @@ impl DataStream {
 
     /// Makes what is pending an operator.
     fn settle(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let text = self.pending.iter().map(Pending::text).collect::<Vec<_>>().join(", ");
+        let mut steps: Vec<Step> = vec![];
         for pending in std::mem::take(&mut self.pending) {
-            let id = format!("map{}", self.operators.len());
             let input = DFSchema::try_from(Arc::clone(&self.schema))?;
-            let text = pending.text();
             let physical = |e: Expr| Ok::<_, Error>(self.session.context().create_physical_expr(e, &input)?);
-            let operator = match pending {
+            match pending {
                 Pending::Filter(e) => {
                     let predicate = physical(e)?;
-                    MapOperator::new(id, Arc::clone(&self.schema), move |b| Ok(vec![filtered(&predicate, &b)?]))
+                    steps.push(Box::new(move |b| filtered(&predicate, &b)));
                 }
                 Pending::Select(exprs) => {
                     let frame = self.session.context().read_batch(RecordBatch::new_empty(Arc::clone(&self.schema)))?;
@@ -312,14 +425,25 @@ impl DataStream {
                     let schema: SchemaRef = Arc::new(Schema::new(fields.iter().map(|f| f.as_ref().clone()).collect::<Vec<Field>>()));
                     let exprs = exprs.into_iter().map(physical).collect::<Result<Vec<_>>>()?;
                     self.schema = Arc::clone(&schema);
-                    MapOperator::new(id, Arc::clone(&schema), move |b| Ok(vec![projected(&exprs, &schema, &b)?]))
+                    steps.push(Box::new(move |b| projected(&exprs, &schema, &b)));
                 }
-            };
-            self.operators.push(Box::new(operator.named(text)));
+            }
         }
+        let all = move |batch| Ok(steps.iter().try_fold(batch, |b, step| step(b))?);
+        let id = format!("map{}", self.operators.len());
+        let operator = MapOperator::at_once(id, Arc::clone(&self.schema), self.settings()?.pool.clone(), all);
+        self.operators.push(Box::new(operator.named(text)));
         Ok(())
     }
+
+    fn settings(&self) -> Result<Arc<Settings>> {
+        let settings = self.session.context().state().config().get_extension::<Settings>();
+        settings.ok_or_else(|| Error::new(ErrorKind::Bug, "a session without settings"))
+    }
 }
+
+/// A filter or a projection of a batch.
+type Step = Box<dyn Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync>;
 
 fn filtered(predicate: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<RecordBatch> {
     let keep = predicate.evaluate(batch)?.into_array(batch.num_rows())?;
@@ -344,6 +468,20 @@ impl WindowedStream {
     /// A row for each window and group of equal `keys`, when the watermark passes the window: `window_start`,
     /// `window_end`, the keys, the aggregates.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # use millstream::streams::{GeneratedRows, GeneratedSource, Values};
+    /// # use millstream::{Session, Window, avg, col, lit};
+    /// # use std::time::Duration;
+    /// # let rows = GeneratedRows::new(1).column("id", Values::Count(0)).column("at", Values::Time { start_ms: 0, per_second: 9 });
+    /// # let events = || Session::new()?.stream(GeneratedSource::new("events", rows.clone()));
+    /// let windows = events()?.event_time("at", Duration::ZERO)?.window(Window::tumble(Duration::from_secs(60)));
+    /// let means = windows.aggregate([(col("id") % lit(10)).alias("digit")], [avg(col("id")).alias("mean")]).await?;
+    /// let names: Vec<String> = means.schema()?.fields().iter().map(|f| f.name().clone()).collect();
+    /// assert_eq!(names, ["window_start", "window_end", "digit", "mean"]);
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// `Invalid` without an event time or when a column is not there; `Unsupported` for aggregates without a kernel.
     pub async fn aggregate(self, keys: impl IntoIterator<Item = Expr>, aggregates: impl IntoIterator<Item = Expr>) -> Result<DataStream> {
@@ -360,9 +498,7 @@ impl WindowedStream {
         let text = format!("{} by {} where {before}", text(&aggregates), text(&keys));
         let plan = frame.aggregate(keys, aggregates)?.create_physical_plan().await?;
         let stage = group_stage(&plan)?;
-        let settings = stream.session.context().state().config().get_extension::<Settings>();
-        let settings = settings.ok_or_else(|| Error::new(ErrorKind::Bug, "a session without settings"))?;
-        let windows = WindowStage::new(stage, Arc::clone(&stream.schema), windows, &settings)?;
+        let windows = WindowStage::new(stage, Arc::clone(&stream.schema), windows, &*stream.settings()?)?;
         if windows.time().name() != &time {
             let text = format!(
                 "event time `{time}` is `{}` of the source by now: the watermark is that of the source's own",
@@ -397,7 +533,10 @@ fn group_stage(plan: &Arc<dyn ExecutionPlan>) -> Result<&StageExec> {
 
 /// Drivers, logs, sources and sinks.
 pub mod streams {
-    pub use millstream_connect::{CONNECTORS, FileFormat, FilesSink, FilesSource, MemorySink, MemorySource, MemoryTable};
+    pub use millstream_connect::{
+        BlackholeSink, CONNECTORS, FileFormat, FilesSink, FilesSource, GeneratedSource, MemorySink, MemorySource, MemoryTable,
+    };
+    pub use millstream_datasets::generated::{Rows as GeneratedRows, Values};
     pub use millstream_stream::{
         Attempt, Clock, Driver, DriverOptions, EventTime, Fetched, Input, Job, Log, Manifest, MapOperator, Metrics, Operator,
         OperatorState, Progress, Rows, Sink, Source, SplitMetrics, SplitOrder, SplitPosition, Step, SystemClock, VirtualClock,
@@ -409,6 +548,12 @@ pub mod streams {
 
     /// A store whose root is a local folder, made if it is not there. What is written is forced to disk.
     ///
+    /// ```
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let store = millstream::streams::local(&folder.path().join("checkpoints"))?;
+    /// # Ok::<(), millstream::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Retry` when the folder cannot be made.
     pub fn local(folder: &std::path::Path) -> crate::Result<Arc<dyn ObjectStore>> {
@@ -416,6 +561,10 @@ pub mod streams {
     }
 
     /// A store in this process, for tests.
+    ///
+    /// ```
+    /// let log = millstream::streams::Log::new(millstream::streams::in_memory(), "job".into());
+    /// ```
     pub fn in_memory() -> Arc<dyn ObjectStore> {
         Arc::new(object_store::memory::InMemory::new())
     }

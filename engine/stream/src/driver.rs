@@ -36,6 +36,8 @@ pub struct Job {
 /// How a driver runs.
 #[derive(Clone, Debug)]
 pub struct DriverOptions {
+    /// Rows of an epoch at first, before it is known how long they take.
+    pub epoch_rows: usize,
     /// The most rows of an epoch.
     pub epoch_rows_max: usize,
     /// How long an epoch should take: the next one is made smaller or larger.
@@ -50,7 +52,7 @@ pub struct DriverOptions {
 
 impl Default for DriverOptions {
     fn default() -> Self {
-        Self { epoch_rows_max: 1 << 20, epoch_ms: 20, checkpoint_ms: 1_000, discover_ms: 1_000, whole_every: 16 }
+        Self { epoch_rows: 1 << 16, epoch_rows_max: 1 << 20, epoch_ms: 20, checkpoint_ms: 1_000, discover_ms: 1_000, whole_every: 16 }
     }
 }
 
@@ -108,9 +110,6 @@ pub struct Driver {
     metrics: Metrics,
 }
 
-/// Rows of an epoch at first, before it is known how long they take.
-const FIRST_ROWS: usize = 1 << 16;
-
 impl Driver {
     /// Begins a generation of `job` with what the last one left in `log`.
     ///
@@ -155,7 +154,7 @@ impl Driver {
             rows: 0,
         };
         let splits = manifest.splits.iter().map(split).collect();
-        let (watermark, epoch, epoch_rows) = (manifest.watermark, manifest.epoch, FIRST_ROWS.min(options.epoch_rows_max));
+        let (watermark, epoch, epoch_rows) = (manifest.watermark, manifest.epoch, options.epoch_rows.min(options.epoch_rows_max));
         let mut driver = Self {
             job,
             log,

@@ -4,8 +4,9 @@ use crate::{Error, ErrorKind, Result};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_stage::WindowStage;
+use millstream_stage::{Pool, WindowStage};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What an operator makes of the rows of an epoch.
 #[derive(Debug, Default)]
@@ -133,7 +134,12 @@ impl Operator for WindowOperator {
     }
 }
 
-type Function = Box<dyn FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send>;
+enum Function {
+    /// One batch after the other.
+    InOrder(Box<dyn FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send>),
+    /// Batches at the same time, on a pool.
+    AtOnce(Arc<dyn Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync>, Pool),
+}
 
 /// A function of batches, without state.
 pub struct MapOperator {
@@ -150,7 +156,17 @@ impl MapOperator {
         schema: SchemaRef,
         function: impl FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send + 'static,
     ) -> Self {
-        Self { id: id.into(), schema, text: String::new(), function: Box::new(function) }
+        Self { id: id.into(), schema, text: String::new(), function: Function::InOrder(Box::new(function)) }
+    }
+
+    /// The operator `id` that makes of each batch one of `schema`, many at the same time on `pool`.
+    pub fn at_once(
+        id: impl Into<String>,
+        schema: SchemaRef,
+        pool: Pool,
+        function: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
+    ) -> Self {
+        Self { id: id.into(), schema, text: String::new(), function: Function::AtOnce(Arc::new(function), pool) }
     }
 
     /// With a text that says what the function does: a checkpoint of other text is not taken.
@@ -171,17 +187,28 @@ impl Operator for MapOperator {
 
     async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows> {
         let mut out = vec![];
-        for batch in batches {
-            let (id, function) = (&self.id, &mut self.function);
-            let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| function(batch)));
-            let made = made.map_err(|_| Error::new(ErrorKind::Bug, format!("the function of operator `{id}` panicked")))??;
-            for batch in made {
-                if batch.schema().fields() != self.schema.fields() {
-                    let text = format!("operator `{id}` returned {} where {} was declared", batch.schema(), self.schema);
-                    return Err(Error::new(ErrorKind::Invalid, text));
+        match &mut self.function {
+            Function::InOrder(function) => {
+                for batch in batches {
+                    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| function(batch)));
+                    let panicked = |_| Error::new(ErrorKind::Bug, format!("the function of operator `{}` panicked", self.id));
+                    out.extend(made.map_err(panicked)??);
                 }
-                out.push(batch);
             }
+            Function::AtOnce(function, pool) => {
+                let tasks = batches.into_iter().map(|batch| {
+                    let function = Arc::clone(function);
+                    // What the function says is no matter of the pool.
+                    pool.run(move || Ok(function(batch)))
+                });
+                for made in futures::future::try_join_all(tasks).await? {
+                    out.push(made?);
+                }
+            }
+        }
+        if let Some(other) = out.iter().find(|b| b.schema().fields() != self.schema.fields()) {
+            let text = format!("operator `{}` returned {} where {} was declared", self.id, other.schema(), self.schema);
+            return Err(Error::new(ErrorKind::Invalid, text));
         }
         Ok(Rows { out, late: vec![] })
     }

@@ -1,12 +1,18 @@
 //! Distinct byte strings to dense ids.
 
+use super::prefetch;
 use crate::hash;
 use crate::vector::{Dictionary, Strings};
 use arrow::array::{Array, StringArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::error::ArrowError;
-use hashbrown::HashTable;
 use std::sync::Arc;
+
+/// Strings that are looked up together: the memory that each needs is asked for before it is waited for.
+const TOGETHER: usize = 32;
+
+/// The part of a slot that tells most other strings without a look at their bytes: the upper half of the hash.
+const SALT: u64 = 0xFFFF_FFFF_0000_0000;
 
 /// Distinct byte strings, numbered in order of first appearance.
 #[derive(Default)]
@@ -14,7 +20,8 @@ pub struct Interner {
     bytes: Vec<u8>,
     /// Ends of the strings in `bytes`; string `i` starts where `i - 1` ends.
     ends: Vec<usize>,
-    index: HashTable<(u64, u32)>,
+    /// Open addressing over a power of two: zero where free, else the salt and the id + 1. At most half of them taken.
+    slots: Vec<u64>,
     /// Ids of the entries of the dictionary seen last, +1; 0 = not looked up yet.
     remembered: Option<(u64, Vec<u32>)>,
 }
@@ -32,32 +39,115 @@ impl Interner {
 
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 8 + self.index.capacity() * 17
+        self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 8
     }
 
     /// String `id`.
     pub fn get(&self, id: u32) -> &[u8] {
-        get(&self.bytes, &self.ends, id)
+        &self.bytes[start(&self.ends, id)..self.ends[id as usize]]
     }
 
     /// The id of `s`, new if it was not there.
     pub fn intern(&mut self, s: &[u8]) -> u32 {
-        let h = hash::bytes(s);
-        let (bytes, ends) = (&self.bytes, &self.ends);
-        if let Some(found) = self.index.find(h, |e| e.0 == h && get(bytes, ends, e.1) == s) {
-            return found.1;
-        }
-        let id = self.ends.len() as u32;
-        self.bytes.extend_from_slice(s);
-        self.ends.push(self.bytes.len());
-        self.index.insert_unique(h, (h, id), |e| e.0);
-        id
+        self.reserve(1);
+        self.intern_hashed(s, hash::bytes(s))
     }
 
     /// The id of `s`, if it is there.
     pub fn find(&self, s: &[u8]) -> Option<u32> {
         let h = hash::bytes(s);
-        self.index.find(h, |e| e.0 == h && self.get(e.1) == s).map(|e| e.1)
+        if self.slots.is_empty() { None } else { self.seek(s, h).ok() }
+    }
+
+    /// As [`Interner::intern`], with room for one more.
+    fn intern_hashed(&mut self, s: &[u8], h: u64) -> u32 {
+        self.seek(s, h).unwrap_or_else(|free| {
+            let id = self.ends.len() as u32;
+            self.bytes.extend_from_slice(s);
+            self.ends.push(self.bytes.len());
+            self.slots[free] = h & SALT | u64::from(id + 1);
+            id
+        })
+    }
+
+    /// The id of `s`, or the free slot where it belongs.
+    fn seek(&self, s: &[u8], h: u64) -> Result<u32, usize> {
+        let mask = self.slots.len() - 1;
+        let mut at = h as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                return Err(at);
+            }
+            let id = (slot & !SALT) as u32 - 1;
+            if (slot ^ h) & SALT == 0 && self.get(id) == s {
+                return Ok(id);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// The first string with the salt of `h`, which is most often the one that is looked for.
+    fn candidate(&self, h: u64) -> Option<u32> {
+        let mask = self.slots.len() - 1;
+        let mut at = h as usize & mask;
+        while self.slots[at] != 0 {
+            if (self.slots[at] ^ h) & SALT == 0 {
+                return Some((self.slots[at] & !SALT) as u32 - 1);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    /// Makes room for so many more.
+    fn reserve(&mut self, more: usize) {
+        let needed = (self.ends.len() + more) * 2;
+        if needed <= self.slots.len() {
+            return;
+        }
+        let mut slots = vec![0u64; needed.next_power_of_two().max(64)];
+        let mask = slots.len() - 1;
+        for id in 0..self.ends.len() as u32 {
+            let h = hash::bytes(self.get(id));
+            let mut at = h as usize & mask;
+            while slots[at] != 0 {
+                at = (at + 1) & mask;
+            }
+            slots[at] = h & SALT | u64::from(id + 1);
+        }
+        self.slots = slots;
+    }
+
+    /// Tells `found` the id of each of `n` strings.
+    fn intern_many<'a>(&mut self, n: usize, string: impl Fn(usize) -> &'a [u8], mut found: impl FnMut(usize, u32)) {
+        let mut strings = [&[][..]; TOGETHER];
+        let mut hashes = [0u64; TOGETHER];
+        let mut candidates = [None; TOGETHER];
+        for first in (0..n).step_by(TOGETHER) {
+            let len = TOGETHER.min(n - first);
+            self.reserve(len);
+            let mask = self.slots.len() - 1;
+            for i in 0..len {
+                strings[i] = string(first + i);
+                hashes[i] = hash::bytes(strings[i]);
+                prefetch(&self.slots[hashes[i] as usize & mask]);
+            }
+            for i in 0..len {
+                candidates[i] = self.candidate(hashes[i]);
+                candidates[i].iter().for_each(|id| prefetch(&self.ends[*id as usize]));
+            }
+            for id in candidates[..len].iter().flatten() {
+                self.bytes.get(start(&self.ends, *id)).iter().for_each(|b| prefetch(*b));
+            }
+            for i in 0..len {
+                let id = match candidates[i] {
+                    Some(id) if self.get(id) == strings[i] => id,
+                    _ => self.intern_hashed(strings[i], hashes[i]),
+                };
+                found(first + i, id);
+            }
+        }
     }
 
     /// Ids of the first `n` strings; null rows (validity 0) are not interned and get 0.
@@ -69,24 +159,28 @@ impl Interner {
                     Some((id, known)) if id == dict.id() => known,
                     _ => vec![0; dict.values().len()],
                 };
-                for i in 0..n {
-                    if !is_valid(i) {
-                        out.push(0);
-                        continue;
+                let code = |i: usize| codes[i] as usize;
+                let mut new: Vec<usize> = vec![];
+                for i in (0..n).filter(|i| is_valid(*i)) {
+                    if known[code(i)] == 0 {
+                        // Looked up below, once.
+                        known[code(i)] = u32::MAX;
+                        new.push(code(i));
                     }
-                    let code = codes[i] as usize;
-                    if known[code] == 0 {
-                        known[code] = self.intern(dict.values().value(code).as_bytes()) + 1;
-                    }
-                    out.push(u64::from(known[code] - 1));
                 }
+                self.intern_many(new.len(), |k| dict.values().value(new[k]).as_bytes(), |k, id| known[new[k]] = id + 1);
+                out.extend((0..n).map(|i| if is_valid(i) { u64::from(known[code(i)] - 1) } else { 0 }));
                 self.remembered = Some((dict.id(), known));
             }
+            s if constant => {
+                let id = if is_valid(0) { self.intern(s.value(0).as_bytes()).into() } else { 0 };
+                out.extend(std::iter::repeat_n(id, n));
+            }
             s => {
-                for i in 0..n {
-                    let at = if constant { 0 } else { i };
-                    out.push(if is_valid(at) { self.intern(s.value(at).as_bytes()).into() } else { 0 });
-                }
+                let rows: Vec<usize> = (0..n).filter(|i| is_valid(*i)).collect();
+                let first = out.len();
+                out.resize(first + n, 0);
+                self.intern_many(rows.len(), |k| s.value(rows[k]).as_bytes(), |k, id| out[first + rows[k]] = id.into());
             }
         }
     }
@@ -103,8 +197,55 @@ impl Interner {
     }
 }
 
-fn get<'a>(bytes: &'a [u8], ends: &[usize], id: u32) -> &'a [u8] {
-    let id = id as usize;
-    let start = if id == 0 { 0 } else { ends[id - 1] };
-    &bytes[start..ends[id]]
+/// Where string `id` begins.
+fn start(ends: &[usize], id: u32) -> usize {
+    if id == 0 { 0 } else { ends[id as usize - 1] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::StringViewArray;
+    use std::collections::HashMap;
+
+    /// Strings of many lengths, most of them more than once, some equal in their first bytes.
+    fn strings(n: u64, distinct: u64) -> Vec<String> {
+        let one = |i: u64| {
+            let k = hash::word(i) % distinct;
+            format!("{}{k}", "abcdefghij".repeat((k % 4) as usize))
+        };
+        (0..n).map(one).collect()
+    }
+
+    #[test]
+    fn ids_are_those_of_a_map_whatever_the_encoding() {
+        for (n, distinct) in [(0, 1), (1, 1), (31, 7), (5_000, 3), (20_000, 9_000)] {
+            let strings = strings(n, distinct);
+            let mut map = HashMap::new();
+            let valid: Vec<u8> = (0..n).map(|i| u8::from(i % 11 != 3)).collect();
+            let mut expected = vec![];
+            for (s, valid) in strings.iter().zip(&valid) {
+                let next = map.len() as u64;
+                expected.push(if *valid == 0 { 0 } else { *map.entry(s).or_insert(next) });
+            }
+            let views: StringViewArray = strings.iter().map(|s| Some(s.as_str())).collect();
+            let codes: Vec<i32> = (0..n as i32).rev().collect();
+            let dict = Dictionary::new(strings.iter().rev().map(|s| Some(s.as_str())).collect::<StringArray>());
+            for s in [Strings::View(views), Strings::Dict { codes: codes.into(), dict }] {
+                let (mut interner, mut ids) = (Interner::default(), vec![]);
+                // Twice, in pieces: what is known stays.
+                for _ in 0..2 {
+                    ids.clear();
+                    interner.intern_all(&s, false, Some(&valid), n as usize, &mut ids);
+                    assert_eq!(ids, expected);
+                    assert_eq!(interner.len(), map.len());
+                }
+                for (s, id) in &map {
+                    assert_eq!((interner.find(s.as_bytes()), interner.get(*id as u32)), (Some(*id as u32), s.as_bytes()));
+                }
+                assert_eq!(interner.find(b"not there"), None);
+                assert_eq!(interner.intern(b"not there") as usize, map.len());
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ mod top;
 pub use apart::apart;
 pub use intern::Interner;
 pub use stable::stable_hash;
-pub use state::{Raw, State};
+pub use state::{Raw, State, add_present};
 pub(crate) use table::prefetch;
 pub use table::{Groups, KeyType};
 pub use top::Top;

@@ -1,5 +1,6 @@
 //! What is computed of each group, one column of accumulators an aggregate.
 
+mod dense;
 mod extreme;
 mod lists;
 mod moments;
@@ -13,6 +14,7 @@ use crate::value::Value;
 use crate::vector::{Strings, Values, Vector};
 use crate::{Error, Result, simd};
 use arrow::array::StringViewArray;
+pub use dense::add_present;
 use extreme::widen_extreme;
 use lists::{Lists, Selection};
 use moments::{Joint, Spread};

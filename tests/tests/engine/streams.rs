@@ -1,7 +1,9 @@
 //! Streams against a model that knows one row at a time, whole, in epochs, killed at every step and restored.
 
 mod faults;
+mod kills;
 mod model;
+mod simulation;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
@@ -135,6 +137,25 @@ async fn a_stream_equals_the_model_however_it_is_cut() {
         assert!(metrics.splits.iter().all(|s| s.ended));
         // Negative control.
         assert_ne!(rows(&out.rows().unwrap()), windows(&all[1..], spec.0, spec.1));
+    }
+}
+
+/// Keys that come and never come again are forgotten: numbers of groups change while windows are open.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_go_are_forgotten() {
+    for (spec, threads) in [((1000, 250), 2), ((1000, 1000), 3), ((2000, 20), 1)] {
+        let mut all = events(5, 60_000, STEP, DISORDER / 2);
+        all.iter_mut().for_each(|e| e.key = e.key.map(|_| e.id / 2));
+        let (out, late) = (MemoryTable::default(), MemoryTable::default());
+        let job = memory_job(&session(threads), &all, 2, spec, &out, &late).await;
+        let mut driver = open(job, &in_memory(), small(2_000)).await.unwrap();
+        let mut most = 0;
+        while driver.step().await.unwrap().progress != Progress::Finished {
+            most = most.max(driver.metrics().state_bytes);
+        }
+        assert_eq!(rows(&out.rows().unwrap()), windows(&all, spec.0, spec.1), "{spec:?}");
+        // All 60,000 groups would take more than the tables of those that are open, on all threads, twice.
+        assert!(most < 40 << 20, "{spec:?}: {most} bytes");
     }
 }
 

@@ -37,6 +37,8 @@ pub struct GroupSink {
     spilled: Vec<OnDisk>,
     /// How often the groups were divided into parts before they came here.
     level: u32,
+    /// The table is never emptied: others rely on its numbers.
+    resident: bool,
 }
 
 impl GroupSink {
@@ -65,7 +67,39 @@ impl GroupSink {
             flushed: vec![],
             spilled: vec![],
             level: 0,
+            resident: false,
         })
+    }
+
+    /// Groups whose numbers stay, for states that are kept elsewhere.
+    pub(super) fn resident(self) -> Self {
+        Self { resident: true, ..self }
+    }
+
+    /// The states, to be exchanged for others over the same groups.
+    pub(super) fn states_mut(&mut self) -> &mut Vec<State> {
+        &mut self.states
+    }
+
+    /// States that no row has come to.
+    ///
+    /// # Errors
+    /// `Unsupported` for an aggregate without kernel.
+    pub(super) fn fresh(&self) -> Result<Vec<State>> {
+        states(&self.fresh)
+    }
+
+    /// The group of each row that came last.
+    pub(super) fn last_ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// The numbers here of groups of another sink, made where they are new.
+    ///
+    /// # Errors
+    /// As [`Groups::merge`].
+    pub(super) fn numbered(&mut self, other: &GroupSink, ids: &[u32]) -> Result<Vec<u32>> {
+        Ok(if self.global { vec![0; ids.len()] } else { self.groups.merge(&other.groups, ids)? })
     }
 
     /// Groups that are one part of those that were divided `level` times.
@@ -115,7 +149,8 @@ impl GroupSink {
     /// Whether the table is larger than the cache and its groups seldom come again. Strings are found by a
     /// hash table before the table of groups.
     fn is_full(&self) -> bool {
-        self.groups.len() >= flush::FULL
+        !self.resident
+            && self.groups.len() >= flush::FULL
             && self.rows < self.groups.len() * flush::ROWS_A_GROUP
             && (self.groups.kind() == "hash" || !self.groups.is_plain())
     }
@@ -199,7 +234,7 @@ impl GroupSink {
     /// # Errors
     /// What the kernels raise.
     pub(super) fn merge_some(&mut self, other: &GroupSink, from: &[u32]) -> Result<()> {
-        let to = if self.global { vec![0; from.len()] } else { self.groups.merge(&other.groups, from)? };
+        let to = self.numbered(other, from)?;
         let groups = self.len();
         for (s, o) in self.states.iter_mut().zip(&other.states) {
             s.merge(o, from, &to, groups)?;

@@ -2,7 +2,6 @@
 
 use super::{Accumulators, State};
 use crate::program::AggregateOp;
-use crate::value::compare_f64;
 use crate::vector::{Values, Vector};
 use crate::{Error, Result};
 
@@ -38,10 +37,13 @@ impl State {
                 }
             }
             (Accumulators::Float(best), Values::F64(v)) => {
-                for (i, g) in ids.iter().enumerate().filter(|(i, _)| is_live(*i)) {
-                    let slot = &mut best[*g as usize];
-                    if compare_f64(v[i], *slot).is_lt() == min {
-                        *slot = v[i];
+                let rows = ids.iter().zip(v.iter());
+                match live {
+                    None if min => rows.for_each(|(g, v)| least(&mut best[*g as usize], *v)),
+                    None => rows.for_each(|(g, v)| greatest(&mut best[*g as usize], *v)),
+                    Some(live) => {
+                        let keep = if min { least } else { greatest };
+                        rows.zip(live).filter(|(_, l)| **l != 0).for_each(|((g, v), _)| keep(&mut best[*g as usize], *v));
                     }
                 }
             }
@@ -59,6 +61,18 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Keeps the lesser one; NaN is the greatest of all.
+#[inline(always)]
+fn least(best: &mut f64, v: f64) {
+    *best = if (v < *best) | (best.is_nan() & !v.is_nan()) { v } else { *best };
+}
+
+/// Keeps the greater one; NaN is the greatest of all.
+#[inline(always)]
+fn greatest(best: &mut f64, v: f64) {
+    *best = if (v > *best) | (v.is_nan() & !best.is_nan()) { v } else { *best };
 }
 
 /// The worst value of 64 bits becomes the worst of 128.

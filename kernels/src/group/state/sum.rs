@@ -52,6 +52,17 @@ impl Sums {
         }
     }
 
+    /// Whether all of `more` can be added in 64 bits.
+    pub(super) fn takes(&self, more: &Sums) -> bool {
+        self.wide.is_none() && more.wide.is_none() && self.room >= i64::MAX as u64 - more.room
+    }
+
+    /// Adds what [`Sums::takes`] takes, group by group.
+    pub(super) fn add_all(&mut self, more: &Sums, add: impl Fn(&mut [i64], &[i64])) {
+        self.room -= i64::MAX as u64 - more.room;
+        add(&mut self.narrow, &more.narrow);
+    }
+
     pub(super) fn values(&self, ids: &[u32]) -> Values {
         let at = |g: &u32| *g as usize;
         match &self.wide {

@@ -1,41 +1,50 @@
 //! A group stage over windows of event time: what it keeps from one epoch to the next.
 //!
 //! Program and sink are those of a bounded stage whose first key is the event time. In place of that key, rows
-//! are divided by *pane*, the longest span of time that every window has whole or not at all. Each worker has a
-//! group sink for every open pane; when the watermark reaches the end of a window, its panes are merged and
-//! leave as rows. Between checkpoints the workers hold only what came since the last one, so that a checkpoint
-//! is what they hold: groups add up.
+//! are divided by *pane*, the longest span of time that every window has whole or not at all.
+//!
+//! ```text
+//! live     a worker: groups of its own, and what came to each in each pane
+//! part     a run of key groups: what the open panes hold, merged from the workers where a window or a checkpoint asks
+//! sliding  the panes of a hopping window as one
+//! pane     groups that have one number in all panes; a pane is accumulators by number
+//! arrival  which rows are late
+//! ```
+//!
+//! Workers take rows in parallel, parts close windows and write checkpoints in parallel. Between checkpoints a part
+//! remembers what no checkpoint has, so that one is what came since the last: groups add up.
 //!
 //! Lateness is Flink's: a row is late when the last window that has it is closed.
 
+mod arrival;
 mod bounds;
-mod panes;
+mod live;
+mod pane;
+mod part;
 mod sliding;
-mod state;
 
 pub use bounds::Windows;
-pub use state::KEY_GROUPS;
 
 use super::chunk::Chunks;
-use super::merge::finish_groups;
-use super::sink::GroupSink;
 use super::{Bound, MORSEL_ROWS};
 use crate::context::{Cancel, Pool, Settings};
 use crate::convert::{Block, Reader, to_batch};
 use crate::exec::StageExec;
 use crate::program::{Program, Sink};
 use crate::{Error, Result};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::buffer::ScalarBuffer;
-use arrow::compute::{filter_record_batch, not};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrival::{Arrival, arrived};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::metrics::Time;
-use millstream_kernels::{Values, Vector, arith};
-use panes::PaneSink;
-use sliding::Sliding;
-use std::collections::{BTreeMap, BTreeSet};
+use live::Live;
+use millstream_kernels::{Values, Vector};
+use part::Part;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Parts that keyed state is divided into by the stable hash of its key: fixed for the life of a query.
+pub const KEY_GROUPS: usize = 256;
 
 /// Names of the columns that say which window a row is of.
 pub const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
@@ -44,9 +53,8 @@ pub const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 pub struct WindowStage {
     id: String,
     windows: Windows,
-    shape: Arc<Shape>,
     /// The columns of the rows that the program reads.
-    inputs: Vec<usize>,
+    inputs: Arc<Vec<usize>>,
     /// The event time among the columns of the rows.
     time_column: usize,
     input: SchemaRef,
@@ -54,35 +62,23 @@ pub struct WindowStage {
     pool: Pool,
     checked: bool,
     workers: Vec<Worker>,
-    /// What of the open panes is in a checkpoint, or was merged for a window.
-    settled: BTreeMap<i64, GroupSink>,
-    /// What of it no checkpoint has: merged for a window since the last one.
-    unsaved: BTreeMap<i64, GroupSink>,
-    sliding: Sliding,
+    parts: Vec<Part>,
     /// The first window that is not closed; none before the first watermark.
     next: Option<i64>,
     partly_late: u64,
 }
 
 /// What a pane's groups are of.
-pub(super) struct Shape {
-    pub(super) program: Arc<Program>,
+struct Shape {
+    program: Arc<Program>,
     /// The group sink, without the event time.
-    pub(super) sink: Sink,
-}
-
-impl Shape {
-    /// Groups of nothing.
-    pub(super) fn groups(&self) -> Result<GroupSink> {
-        let Sink::Group { keys, aggregates } = &self.sink else { return Err(Error::bug("group sink expected")) };
-        GroupSink::new(&self.program, keys, aggregates)
-    }
+    sink: Sink,
 }
 
 struct Worker {
     chunks: Chunks,
     reader: Reader,
-    panes: PaneSink,
+    live: Live,
 }
 
 impl std::fmt::Debug for WindowStage {
@@ -120,31 +116,15 @@ impl WindowStage {
         let schema = Arc::new(Schema::new(edges.into_iter().chain(stage.schema().fields()[1..].iter().cloned()).collect::<Vec<_>>()));
         let shape = Arc::new(Shape { program, sink: Sink::Group { keys: keys[1..].to_vec(), aggregates: aggregates.clone() } });
         let bound = Arc::new(Bound::new(Arc::clone(&shape.program), vec![])?);
-        let worker = |_| Worker {
-            chunks: Chunks::new(Arc::clone(&bound), Cancel::default()),
-            reader: Reader::default(),
-            panes: PaneSink::new(Arc::clone(&shape), time, windows),
+        let threads = settings.pool.threads();
+        let worker = |_| {
+            let live = Live::new(Arc::clone(&shape), time, windows, threads)?;
+            Ok(Worker { chunks: Chunks::new(Arc::clone(&bound), Cancel::default()), reader: Reader::default(), live })
         };
-        let workers = (0..settings.pool.threads()).map(worker).collect();
-        let (pool, checked, id) = (settings.pool.clone(), settings.checked, stage.id().to_string());
-        let (settled, unsaved, sliding) = (BTreeMap::new(), BTreeMap::new(), Sliding::default());
-        Ok(Self {
-            id,
-            windows,
-            shape,
-            inputs,
-            time_column,
-            input,
-            schema,
-            pool,
-            checked,
-            workers,
-            settled,
-            unsaved,
-            sliding,
-            next: None,
-            partly_late: 0,
-        })
+        let workers = (0..threads).map(worker).collect::<Result<_>>()?;
+        let parts = (0..threads).map(|i| Part::new(Arc::clone(&shape), i, threads)).collect::<Result<_>>()?;
+        let (pool, checked, id, inputs) = (settings.pool.clone(), settings.checked, stage.id().to_string(), Arc::new(inputs));
+        Ok(Self { id, windows, inputs, time_column, input, schema, pool, checked, workers, parts, next: None, partly_late: 0 })
     }
 
     /// The columns of its rows: `window_start`, `window_end`, keys, aggregates.
@@ -159,8 +139,7 @@ impl WindowStage {
 
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
-        let live = self.workers.iter().flat_map(|w| w.panes.groups());
-        live.chain(self.settled.values()).chain(self.unsaved.values()).map(GroupSink::size).sum::<usize>() + self.sliding.size()
+        self.workers.iter().map(|w| w.live.size()).sum::<usize>() + self.parts.iter().map(Part::size).sum::<usize>()
     }
 
     /// Rows that came when some of their windows were closed and others not: they count in those.
@@ -168,64 +147,49 @@ impl WindowStage {
         self.partly_late
     }
 
+    /// The begin of the first window that is not closed.
+    pub fn first_open(&self) -> Option<i64> {
+        self.next
+    }
+
     /// Takes rows; the late ones come back, as they are.
     ///
     /// # Errors
     /// `Invalid` for an event time that is null or at the end of its range; what the program raises.
     pub async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let (mut late, mut morsels) = (vec![], vec![]);
-        for batch in batches {
-            let (on_time, behind) = self.on_time(batch)?;
-            late.extend(behind);
-            let rows = on_time.num_rows();
-            morsels.extend((0..rows).step_by(MORSEL_ROWS).map(|at| on_time.slice(at, MORSEL_ROWS.min(rows - at))));
-        }
-        let mut shares: Vec<Vec<RecordBatch>> = self.workers.iter().map(|_| vec![]).collect();
-        let threads = shares.len();
-        morsels.into_iter().enumerate().for_each(|(i, m)| shares[i % threads].push(m));
-        let tasks = std::mem::take(&mut self.workers).into_iter().zip(shares).map(|(mut worker, share)| {
-            let inputs = self.inputs.clone();
+        let morsels = batches.iter().flat_map(|b| {
+            let rows = b.num_rows();
+            (0..rows).step_by(MORSEL_ROWS).map(move |at| b.slice(at, MORSEL_ROWS.min(rows - at)))
+        });
+        let morsels: Arc<Vec<RecordBatch>> = Arc::new(morsels.collect());
+        let taken = Arc::new(AtomicUsize::new(0));
+        // More hands than morsels would only wait.
+        let idle = self.workers.split_off(self.workers.len().min(morsels.len()));
+        let tasks = std::mem::take(&mut self.workers).into_iter().map(|mut worker| {
+            let (morsels, taken, inputs) = (Arc::clone(&morsels), Arc::clone(&taken), Arc::clone(&self.inputs));
+            let (windows, next, time) = (self.windows, self.next, self.time_column);
             self.pool.run(move || {
-                for morsel in share {
-                    let block = worker.reader.block(&morsel, &inputs)?;
-                    worker.chunks.block(&block, &mut worker.panes)?;
+                let (mut late, mut partly_late) = (vec![], 0);
+                while let Some((at, morsel)) = { Some(taken.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, morsels.get(i)?))) } {
+                    let Arrival { on_time, behind, partly } = arrived(morsel, time, &windows, next)?;
+                    late.extend(behind.map(|rows| (at, rows)));
+                    partly_late += partly;
+                    let block = worker.reader.block(&on_time, &inputs)?;
+                    worker.chunks.block(&block, &mut worker.live)?;
                 }
-                Ok(worker)
+                Ok((worker, late, partly_late))
             })
         });
-        self.workers = futures::future::try_join_all(tasks).await?;
-        Ok(late)
-    }
-
-    /// Divides rows into those on time and those that are late, if there are any.
-    fn on_time(&mut self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
-        let column = batch.column(self.time_column);
-        if column.null_count() > 0 {
-            let row = (0..column.len()).find(|r| column.is_null(*r)).unwrap_or(0);
-            let name = self.time().name();
-            return Err(Error::new(crate::ErrorKind::Invalid, format!("event time `{name}` is null in row {row} of a batch")));
+        let mut late = vec![];
+        for (worker, behind, partly) in futures::future::try_join_all(tasks).await? {
+            self.workers.push(worker);
+            late.extend(behind);
+            self.partly_late += partly;
         }
-        let times = times(column)?;
-        let (least, greatest) = arith::range_i64(&times);
-        if !times.is_empty() {
-            self.windows.check(least)?;
-            self.windows.check(greatest)?;
-        }
-        if let Some(next) = self.next
-            && !self.windows.is_tumbling()
-            && least < self.windows.whole_from(next)
-        {
-            let misses = |t: &&i64| (next..self.windows.whole_from(next)).contains(*t);
-            self.partly_late += times.iter().filter(misses).count() as u64;
-        }
-        match self.next {
-            Some(next) if least < next && !times.is_empty() => {
-                let keep: BooleanArray = times.iter().map(|t| Some(*t >= next)).collect();
-                let late = filter_record_batch(&batch, &not(&keep)?)?;
-                Ok((filter_record_batch(&batch, &keep)?, Some(late)))
-            }
-            _ => Ok((batch, None)),
-        }
+        self.workers.extend(idle);
+        // In the order in which they came, whoever found them.
+        late.sort_by_key(|(at, _)| *at);
+        Ok(late.into_iter().map(|(_, rows)| rows).collect())
     }
 
     /// No row earlier than `watermark` will count as on time: the rows of the windows that end by then, window
@@ -234,66 +198,132 @@ impl WindowStage {
     /// # Errors
     /// What the aggregates raise.
     pub async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
+        let due = self.due(watermark);
         let mut out = vec![];
-        let mut panes: BTreeSet<i64> = self.workers.iter().flat_map(|w| w.panes.starts()).chain(self.settled.keys().copied()).collect();
-        while let Some(pane) = panes.first() {
-            let first = self.windows.first_with(*pane);
-            let start = self.next.map_or(first, |next| next.max(first));
-            let end = start.saturating_add(self.windows.width());
-            if end > watermark {
-                break;
-            }
-            for block in self.close(start, end).await? {
-                out.push(self.batch(start, end, block)?);
-            }
-            let next = start + self.windows.slide();
+        if let Some(last) = due.last() {
+            let (end, next) = (last.saturating_add(self.windows.width()), last + self.windows.slide());
+            let (windows, checked, schema) = (self.windows, self.checked, Arc::clone(&self.schema));
+            let closed = self.each_part(end, move |part| {
+                let mut rows = vec![];
+                for (i, start) in due.iter().enumerate() {
+                    let block = part.close(&windows, *start, checked)?;
+                    if block.rows > 0 {
+                        rows.push((i, batch(*start, start.saturating_add(windows.width()), block, &schema)?));
+                    }
+                }
+                part.drop_before(next);
+                Ok(rows)
+            });
+            let mut rows: Vec<(usize, RecordBatch)> = closed.await?.into_iter().flatten().collect();
+            rows.sort_by_key(|(i, _)| *i);
+            out.extend(rows.into_iter().map(|(_, b)| b));
             self.next = Some(next);
-            panes = panes.split_off(&next);
-            self.settled = self.settled.split_off(&next);
-            self.unsaved = self.unsaved.split_off(&next);
-            self.workers.iter_mut().for_each(|w| w.panes.drop_before(next));
+            self.compact().await?;
         }
-        let open = self.windows.first_open(watermark);
-        self.next = self.next.max(Some(open));
+        self.next = self.next.max(Some(self.windows.first_open(watermark)));
         Ok(out)
     }
 
-    /// The groups of one window.
-    async fn close(&mut self, start: i64, end: i64) -> Result<Vec<Block>> {
-        if self.windows.is_tumbling() {
-            let live = self.workers.iter_mut().filter_map(|w| w.panes.take(start));
-            let groups: Vec<GroupSink> = live.chain(self.settled.remove(&start)).collect();
-            return finish_groups(groups, &self.pool, &self.shape.program, &self.shape.sink, self.checked, &Time::new(), None).await;
-        }
-        let live: BTreeSet<i64> = self.workers.iter().flat_map(|w| w.panes.starts()).filter(|p| *p < end).collect();
-        let (mut settled, mut unsaved) = (std::mem::take(&mut self.settled), std::mem::take(&mut self.unsaved));
-        let mut sliding = std::mem::take(&mut self.sliding);
-        let live: Vec<(i64, Vec<GroupSink>)> =
-            live.into_iter().map(|p| (p, self.workers.iter_mut().filter_map(|w| w.panes.take(p)).collect())).collect();
-        let (shape, checked) = (Arc::clone(&self.shape), self.checked);
-        let work = move || {
-            for (pane, groups) in live {
-                state::settle(&mut settled, &shape, pane, &groups)?;
-                state::settle(&mut unsaved, &shape, pane, &groups)?;
-                sliding.changed(pane);
+    /// The begins of the windows that have rows and end by `watermark`, in order.
+    fn due(&self, watermark: i64) -> Vec<i64> {
+        let live = self.workers.iter().flat_map(|w| w.live.starts());
+        let mut panes: BTreeSet<i64> = live.chain(self.parts.iter().flat_map(Part::starts)).collect();
+        let (mut due, mut next) = (vec![], self.next);
+        while let Some(pane) = panes.first() {
+            let first = self.windows.first_with(*pane);
+            let start = next.map_or(first, |next| next.max(first));
+            if start.saturating_add(self.windows.width()) > watermark {
+                break;
             }
-            let block = sliding.window(&settled, &shape, start, end)?.finish(checked)?;
-            Ok((settled, unsaved, sliding, block))
-        };
-        let (settled, unsaved, sliding, block) = self.pool.run(work).await?;
-        (self.settled, self.unsaved, self.sliding) = (settled, unsaved, sliding);
-        Ok(vec![block])
+            due.push(start);
+            next = Some(start + self.windows.slide());
+            panes = panes.split_off(&(start + self.windows.slide()));
+        }
+        due
     }
 
-    fn batch(&self, start: i64, end: i64, block: Block) -> Result<RecordBatch> {
-        let edge = |t: i64| Vector { constant: true, ..Vector::new(Values::I64(vec![t].into())) };
-        let columns = [edge(start), edge(end)].into_iter().chain(block.columns).collect();
-        to_batch(&Block { columns, rows: block.rows }, &self.schema)
+    /// Brings what workers have of the panes that begin before `end` to the parts, and works on each of those.
+    async fn each_part<T: Send + 'static>(
+        &mut self,
+        end: i64,
+        work: impl Fn(&mut Part) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
+        let tasks = std::mem::take(&mut self.workers).into_iter().map(|mut w| {
+            self.pool.run(move || {
+                w.live.assign()?;
+                Ok(w)
+            })
+        });
+        let (mut hands, mut lives) = (vec![], vec![]);
+        for Worker { chunks, reader, live } in futures::future::try_join_all(tasks).await? {
+            hands.push((chunks, reader));
+            lives.push(live);
+        }
+        let (lives, work) = (Arc::new(lives), Arc::new(work));
+        let tasks = std::mem::take(&mut self.parts).into_iter().map(|mut part| {
+            let (lives, work) = (Arc::clone(&lives), Arc::clone(&work));
+            self.pool.run(move || {
+                part.settle(&lives, end)?;
+                let out = work(&mut part)?;
+                Ok((part, out))
+            })
+        });
+        let (parts, out) = futures::future::try_join_all(tasks).await?.into_iter().unzip();
+        self.parts = parts;
+        let lives = Arc::into_inner(lives).ok_or_else(|| Error::bug("a part that is done holds the workers' groups"))?;
+        self.workers = hands.into_iter().zip(lives).map(|((chunks, reader), live)| Worker { chunks, reader, live }).collect();
+        self.workers.iter_mut().for_each(|w| w.live.let_go(end));
+        Ok(out)
+    }
+
+    /// Forgets groups that no pane has any longer, where they have become many.
+    async fn compact(&mut self) -> Result<()> {
+        let due = self.parts.iter().any(Part::is_due) || self.workers.iter().any(|w| w.live.groups.is_due());
+        if !due {
+            return Ok(());
+        }
+        let workers = std::mem::take(&mut self.workers).into_iter().map(|mut w| {
+            self.pool.run(move || {
+                let compacted = w.live.compact()?;
+                Ok((w, compacted))
+            })
+        });
+        let (workers, compacted): (_, Vec<bool>) = futures::future::try_join_all(workers).await?.into_iter().unzip();
+        self.workers = workers;
+        let parts = std::mem::take(&mut self.parts).into_iter().map(|mut part| {
+            let compacted = compacted.clone();
+            self.pool.run(move || {
+                part.compact(&compacted)?;
+                Ok(part)
+            })
+        });
+        self.parts = futures::future::try_join_all(parts).await?;
+        Ok(())
+    }
+
+    /// What came since the last call, pane by pane; with `whole` all that the open panes hold.
+    ///
+    /// # Errors
+    /// What the kernels raise.
+    pub async fn checkpoint(&mut self, whole: bool) -> Result<Vec<RecordBatch>> {
+        Ok(self.each_part(i64::MAX, move |part| part.checkpoint(whole)).await?.into_iter().flatten().collect())
+    }
+
+    /// Goes on from what checkpoints hold, where the first window that is not closed was `first_open`. Panes
+    /// that no open window has are left out.
+    ///
+    /// # Errors
+    /// `Corrupt` for batches that are not of this stage.
+    pub fn restore(&mut self, first_open: Option<i64>, pieces: &[RecordBatch]) -> Result<()> {
+        self.next = first_open;
+        let parts = self.parts.len();
+        self.parts.iter_mut().try_for_each(|part| part.restore(parts, first_open, pieces))
     }
 }
 
-/// Event times as numbers in their unit.
-fn times(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
-    let data = column.to_data().into_builder().data_type(DataType::Int64).build()?;
-    Ok(arrow::array::make_array(data).as_primitive::<Int64Type>().values().clone())
+/// The rows of a window.
+fn batch(start: i64, end: i64, block: Block, schema: &SchemaRef) -> Result<RecordBatch> {
+    let edge = |t: i64| Vector { constant: true, ..Vector::new(Values::I64(vec![t].into())) };
+    let columns = [edge(start), edge(end)].into_iter().chain(block.columns).collect();
+    to_batch(&Block { columns, rows: block.rows }, schema)
 }

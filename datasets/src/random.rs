@@ -16,13 +16,13 @@ fn scattered(mut bits: u64) -> u64 {
 
 /// A sequence of random numbers with access by position: SplitMix64 from a start of its own.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sequence {
+pub(crate) struct Sequence {
     start: u64,
 }
 
 impl Sequence {
     /// The sequence that `seed` gives to the values called `name`; others have other names.
-    pub(super) fn new(seed: u64, name: &str) -> Self {
+    pub(crate) fn new(seed: u64, name: &str) -> Self {
         let named = name.bytes().fold(scattered(seed.wrapping_add(STEP)), |start, byte| scattered(start ^ u64::from(byte)));
         Self { start: named }
     }
@@ -32,12 +32,12 @@ impl Sequence {
     }
 
     /// A whole number below `bound`.
-    pub(super) fn below(self, at: u64, bound: u64) -> u64 {
+    pub(crate) fn below(self, at: u64, bound: u64) -> u64 {
         ((u128::from(self.bits(at)) * u128::from(bound)) >> 64) as u64
     }
 
     /// R's `round(runif(1, max = 100), 6)`: a number from 0 to 100 with six decimals, as near as a double can be.
-    pub(super) fn up_to_100(self, at: u64) -> f64 {
+    pub(crate) fn up_to_100(self, at: u64) -> f64 {
         const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
         let unit = (self.bits(at) >> 11) as f64 * UNIT;
         (unit * 1e8).round() / 1e6
@@ -47,7 +47,7 @@ impl Sequence {
 /// A random order of the numbers below `len`: a Feistel network over the next even power of two, walked until it
 /// falls below `len` (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Permutation {
+pub(crate) struct Permutation {
     keys: Sequence,
     len: u64,
     /// Bits of one half.
@@ -55,13 +55,13 @@ pub(super) struct Permutation {
 }
 
 impl Permutation {
-    pub(super) fn new(seed: u64, name: &str, len: u64) -> Self {
+    pub(crate) fn new(seed: u64, name: &str, len: u64) -> Self {
         let bits = u64::BITS - len.saturating_sub(1).leading_zeros();
         Self { keys: Sequence::new(seed, name), len, half: bits.div_ceil(2).max(1) }
     }
 
     /// The number at a place below `len`.
-    pub(super) fn at(&self, place: u64) -> u64 {
+    pub(crate) fn at(&self, place: u64) -> u64 {
         debug_assert!(place < self.len);
         let mut number = self.encrypted(place);
         // The network is a bijection, so the walk comes back below `len`, after fewer than four steps on average.
