@@ -403,8 +403,13 @@ impl Driver {
     async fn advance(&mut self) -> Result<()> {
         let Some(watermark) = self.watermark else { return Ok(()) };
         for i in 0..self.job.operators.len() {
-            let due = self.job.operators[i].advance(watermark).await?;
-            self.pass(i + 1, due).await?;
+            loop {
+                let due = self.job.operators[i].advance(watermark).await?;
+                if due.is_empty() {
+                    break;
+                }
+                self.pass(i + 1, due).await?;
+            }
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ pub trait Operator: Send {
     /// What the data raises.
     async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows>;
 
-    /// No row earlier than `watermark` will count as on time: the rows that are due.
+    /// No row earlier than `watermark` will count as on time: some of the rows that are due. Called again until none come.
     ///
     /// # Errors
     /// What the data raises.
@@ -141,6 +141,9 @@ enum Function {
     AtOnce(Arc<dyn Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync>, Pool),
 }
 
+/// Rows that a thread takes at a time: what becomes of them stays in its cache.
+const ROWS_AT_ONCE: usize = 16_384;
+
 /// A function of batches, without state.
 pub struct MapOperator {
     id: String,
@@ -196,7 +199,11 @@ impl Operator for MapOperator {
                 }
             }
             Function::AtOnce(function, pool) => {
-                let tasks = batches.into_iter().map(|batch| {
+                let some = batches.iter().flat_map(|b| {
+                    let rows = b.num_rows();
+                    (0..rows).step_by(ROWS_AT_ONCE).map(move |at| b.slice(at, ROWS_AT_ONCE.min(rows - at)))
+                });
+                let tasks = some.map(|batch| {
                     let function = Arc::clone(function);
                     // What the function says is no matter of the pool.
                     pool.run(move || Ok(function(batch)))

@@ -1,8 +1,8 @@
 //! Which event times are complete: a watermark for each split, and the least of them.
 
 use crate::{Error, ErrorKind, Result};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::RecordBatch;
+use millstream_stage::greatest_time;
 
 /// How the watermark of a split follows from its rows.
 #[derive(Clone, Debug)]
@@ -33,7 +33,8 @@ impl SplitTime {
     pub(crate) fn see(&mut self, time: &EventTime, batch: &RecordBatch, now_ms: u64) -> Result<()> {
         let column = batch.column_by_name(&time.column);
         let column = column.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("there is no event time column `{}`", time.column)))?;
-        if let Some(greatest) = greatest(column, &time.column)? {
+        let greatest = greatest_time(column).map_err(|e| Error::new(ErrorKind::Invalid, format!("event time `{}` is {e}", time.column)))?;
+        if let Some(greatest) = greatest {
             self.greatest = self.greatest.max(Some(greatest));
             self.last_rows_ms = now_ms;
         }
@@ -48,13 +49,4 @@ impl SplitTime {
     pub(crate) fn is_idle(&self, time: &EventTime, now_ms: u64) -> bool {
         time.idle_ms.is_some_and(|idle| now_ms.saturating_sub(self.last_rows_ms) >= idle)
     }
-}
-
-fn greatest(column: &ArrayRef, name: &str) -> Result<Option<i64>> {
-    if !matches!(column.data_type(), DataType::Timestamp(..) | DataType::Date64 | DataType::Int64) {
-        let text = format!("event time `{name}` is {}: a timestamp or a 64-bit integer is needed", column.data_type());
-        return Err(Error::new(ErrorKind::Invalid, text));
-    }
-    let data = column.to_data().into_builder().data_type(DataType::Int64).build()?;
-    Ok(arrow::compute::max(arrow::array::make_array(data).as_primitive::<Int64Type>()))
 }

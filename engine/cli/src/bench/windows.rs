@@ -28,6 +28,8 @@ struct Measured {
     /// Of all timed runs: milliseconds of each epoch without a checkpoint, and of each checkpoint with its epoch.
     epochs_ms: Vec<f64>,
     checkpoints_ms: Vec<f64>,
+    /// An epoch of a few rows: what it costs beside them.
+    overhead_ms: f64,
     rows: u64,
     state_mb: f64,
     cpu_s: Option<f64>,
@@ -48,8 +50,8 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     let chosen: Vec<&WindowQuery> =
         WINDOW_QUERIES.iter().filter(|q| a.queries.is_empty() || a.queries.iter().any(|id| id == q.id)).collect();
     print(&format!(
-        "{:>10} {:>10} {:>9} {:>9} {:>10} {:>8} {:>8} {:>10}  verified\n",
-        "query", "median ms", "M rows/s", "GB/s in", "rows out", "epoch ms", "p99", "checkpoint"
+        "{:>10} {:>10} {:>9} {:>9} {:>10} {:>8} {:>8} {:>10} {:>9}  verified\n",
+        "query", "median ms", "M rows/s", "GB/s in", "rows out", "epoch ms", "p99", "checkpoint", "10 rows"
     ))?;
     let bar = Bar::new(chosen.len() as u64, "{bar:30} {pos}/{len} {msg} {elapsed}");
     let (mut failed, mut results) = (vec![], vec![]);
@@ -119,12 +121,13 @@ async fn measure(q: &WindowQuery, parts: &[Vec<RecordBatch>], a: &BenchArgs, com
             let step = driver.driver.step().await?;
             let took = before.elapsed().as_secs_f64() * 1e3;
             before = Instant::now();
+            // The last one closes all windows that are left.
+            if step.progress == Progress::Finished {
+                break;
+            }
             // The first run warms up.
             if i > 0 {
                 if step.checkpoint { m.checkpoints_ms.push(took) } else { m.epochs_ms.push(took) }
-            }
-            if step.progress == Progress::Finished {
-                break;
             }
             if step.checkpoint {
                 state = state.max(driver.driver.metrics().state_bytes);
@@ -137,8 +140,22 @@ async fn measure(q: &WindowQuery, parts: &[Vec<RecordBatch>], a: &BenchArgs, com
         (m.rows, m.state_mb) = (sink.rows(), state as f64 / 1e6);
     }
     m.peak_rss_mb = usage::peak_rss_mb();
+    m.overhead_ms = overhead(q, parts, &session).await?;
     m.verified = Some(verified(q, parts, common).await.map_err(|e| e.to_string()));
     Ok(m)
+}
+
+/// The median time of an epoch of ten rows.
+async fn overhead(q: &WindowQuery, parts: &[Vec<RecordBatch>], session: &Session) -> Outcome<f64> {
+    let options = DriverOptions { epoch_rows: 10, epoch_rows_max: 10, checkpoint_ms: u64::MAX, ..DriverOptions::default() };
+    let mut opened = open(job(q, parts, session, BlackholeSink::default()).await?, None, options).await?;
+    let mut times = vec![];
+    for _ in 0..500 {
+        let started = Instant::now();
+        opened.driver.step().await?;
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(report::median(&times))
 }
 
 /// A driver, and the folder of its checkpoints.
@@ -208,7 +225,7 @@ fn print_line(q: &WindowQuery, m: &Measured, events: u64, bytes: usize) -> std::
         None => "-",
     };
     print(&format!(
-        "{:>10} {ms:>10.1} {:>9.1} {:>9.2} {:>10} {:>8.2} {:>8.2} {:>10.1}  {verified}\n",
+        "{:>10} {ms:>10.1} {:>9.1} {:>9.2} {:>10} {:>8.2} {:>8.2} {:>10.1} {:>9.3}  {verified}\n",
         q.id,
         events as f64 / ms / 1e3,
         bytes as f64 / ms / 1e6,
@@ -216,6 +233,7 @@ fn print_line(q: &WindowQuery, m: &Measured, events: u64, bytes: usize) -> std::
         quantile(&m.epochs_ms, 0.5),
         quantile(&m.epochs_ms, 0.99),
         quantile(&m.checkpoints_ms, 1.0),
+        m.overhead_ms,
     ))?;
     if let Some(Err(e)) = &m.verified {
         eprintln!("      {}: {e}", q.id);
@@ -230,7 +248,7 @@ fn json(q: &WindowQuery, m: &Measured, events: u64) -> Value {
     json!({
         "id": q.id, "median_ms": ms, "runs_ms": m.runs_ms, "rows": m.rows, "verified": verified, "error": error,
         "peak_rss_mb": m.peak_rss_mb, "cpu_s": m.cpu_s, "events_per_s": events as f64 / ms * 1e3,
-        "latency_ms": { "p50": null, "p99": null }, "state_mb": m.state_mb,
+        "latency_ms": { "p50": null, "p99": null }, "state_mb": m.state_mb, "epoch_overhead_ms": m.overhead_ms,
         "epoch_ms": { "p50": quantile(&m.epochs_ms, 0.5), "p99": quantile(&m.epochs_ms, 0.99) },
         "checkpoint_ms": { "p50": quantile(&m.checkpoints_ms, 0.5), "max": quantile(&m.checkpoints_ms, 1.0) },
     })

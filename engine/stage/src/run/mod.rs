@@ -27,7 +27,7 @@ pub(crate) use driver::{MORSEL_ROWS, see_through};
 pub use learned::InTable;
 pub use metrics::{GpuMetrics, StageMetrics};
 pub use parts::Parts;
-pub use window::{KEY_GROUPS, WINDOW_COLUMNS, WindowStage, Windows};
+pub use window::{KEY_GROUPS, WINDOW_COLUMNS, WindowStage, Windows, greatest_time};
 
 use crate::convert::Block;
 use crate::program::{Constant, ConstantSource, Program, physical};

@@ -49,6 +49,23 @@ pub(super) fn arrived(batch: &RecordBatch, time: usize, windows: &Windows, next:
     Ok(Arrival { on_time: filter_record_batch(batch, &keep)?, behind, partly })
 }
 
+/// The greatest event time of a column, in its unit; none where all are null.
+///
+/// # Errors
+/// `Invalid` for a column that is no timestamp nor a 64-bit integer.
+pub fn greatest_time(column: &ArrayRef) -> Result<Option<i64>> {
+    if !matches!(column.data_type(), DataType::Timestamp(..) | DataType::Date64 | DataType::Int64) {
+        let text = format!("{}: a timestamp or a 64-bit integer is needed", column.data_type());
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
+    if column.null_count() > 0 {
+        let known = arrow::compute::filter(column, &arrow::compute::is_not_null(column)?)?;
+        return greatest_time(&known);
+    }
+    let times = times(column)?;
+    Ok((!times.is_empty()).then(|| arith::range_i64(&times).1))
+}
+
 /// Event times as numbers in their unit.
 fn times(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
     let data = column.to_data().into_builder().data_type(DataType::Int64).build()?;

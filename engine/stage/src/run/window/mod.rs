@@ -23,6 +23,7 @@ mod pane;
 mod part;
 mod sliding;
 
+pub use arrival::greatest_time;
 pub use bounds::Windows;
 
 use super::chunk::Chunks;
@@ -48,6 +49,9 @@ pub const KEY_GROUPS: usize = 256;
 
 /// Names of the columns that say which window a row is of.
 pub const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
+
+/// About as many rows of closed windows are held at a time, or those of one window.
+const ROWS_AT_ONCE: usize = 1 << 20;
 
 /// Groups by window and key, fed epoch by epoch.
 pub struct WindowStage {
@@ -192,36 +196,49 @@ impl WindowStage {
         Ok(late.into_iter().map(|(_, rows)| rows).collect())
     }
 
-    /// No row earlier than `watermark` will count as on time: the rows of the windows that end by then, window
-    /// by window.
+    /// No row earlier than `watermark` will count as on time: rows of the windows that end by then, window by window.
+    /// Not more than fit the memory of an epoch come at once: to be called again until none come.
     ///
     /// # Errors
     /// What the aggregates raise.
     pub async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
-        let due = self.due(watermark);
-        let mut out = vec![];
-        if let Some(last) = due.last() {
-            let (end, next) = (last.saturating_add(self.windows.width()), last + self.windows.slide());
-            let (windows, checked, schema) = (self.windows, self.checked, Arc::clone(&self.schema));
-            let closed = self.each_part(end, move |part| {
-                let mut rows = vec![];
-                for (i, start) in due.iter().enumerate() {
-                    let block = part.close(&windows, *start, checked)?;
-                    if block.rows > 0 {
-                        rows.push((i, batch(*start, start.saturating_add(windows.width()), block, &schema)?));
-                    }
-                }
-                part.drop_before(next);
-                Ok(rows)
-            });
-            let mut rows: Vec<(usize, RecordBatch)> = closed.await?.into_iter().flatten().collect();
-            rows.sort_by_key(|(i, _)| *i);
-            out.extend(rows.into_iter().map(|(_, b)| b));
+        loop {
+            let mut due = self.due(watermark);
+            let known = self.parts.iter().map(Part::groups).chain(self.workers.iter().map(|w| w.live.groups.len()));
+            due.truncate((ROWS_AT_ONCE / known.sum::<usize>().max(1)).max(1));
+            let Some(last) = due.last() else {
+                self.next = self.next.max(Some(self.windows.first_open(watermark)));
+                return Ok(vec![]);
+            };
+            let next = last + self.windows.slide();
+            let rows = self.close(due).await?;
             self.next = Some(next);
             self.compact().await?;
+            if !rows.is_empty() {
+                return Ok(rows);
+            }
         }
-        self.next = self.next.max(Some(self.windows.first_open(watermark)));
-        Ok(out)
+    }
+
+    /// The rows of these windows, which are closed in this order.
+    async fn close(&mut self, due: Vec<i64>) -> Result<Vec<RecordBatch>> {
+        let (windows, checked, schema) = (self.windows, self.checked, Arc::clone(&self.schema));
+        let end = move |start: i64| start.saturating_add(windows.width());
+        let Some(last) = due.last().copied() else { return Ok(vec![]) };
+        let closed = self.each_part(end(last), move |part| {
+            let mut rows = vec![];
+            for (i, start) in due.iter().enumerate() {
+                let block = part.close(&windows, *start, checked)?;
+                if block.rows > 0 {
+                    rows.push((i, batch(*start, end(*start), block, &schema)?));
+                }
+            }
+            part.drop_before(last + windows.slide());
+            Ok(rows)
+        });
+        let mut rows: Vec<(usize, RecordBatch)> = closed.await?.into_iter().flatten().collect();
+        rows.sort_by_key(|(i, _)| *i);
+        Ok(rows.into_iter().map(|(_, b)| b).collect())
     }
 
     /// The begins of the windows that have rows and end by `watermark`, in order.

@@ -102,6 +102,11 @@ impl Part {
         self.panes = self.panes.split_off(&start);
     }
 
+    /// How many groups it knows.
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
     /// Whether it is time to look for groups without rows.
     pub(super) fn is_due(&self) -> bool {
         self.groups.is_due()
