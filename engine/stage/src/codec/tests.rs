@@ -195,9 +195,9 @@ fn garbage_under_a_right_checksum_does_not_panic() {
         vec![SortKey { column: 4, descending: true, nulls_first: false }, SortKey { column: 0, descending: false, nulls_first: true }];
     let sinks = [
         group,
-        Sink::Sort { columns: vec![8, 0, 1, 9, 10, 2, 7], visible: 6, order, fetch: Some(3), groups: vec![1] },
-        Sink::Build { keys: vec![0, 8], columns: vec![8, 0, 1, 9, 10, 7], null_equals_null: false },
-        Sink::Collect { columns: vec![8, 0, 1, 9, 10, 7] },
+        Sink::Sort { columns: vec![8, 0, 1, 9, 10, 7, 11, 12, 2], visible: 8, order, fetch: Some(3), groups: vec![1] },
+        Sink::Build { keys: vec![0, 8], columns: vec![8, 0, 1, 9, 10, 7, 11, 12], null_equals_null: false },
+        Sink::Collect { columns: vec![8, 0, 1, 9, 10, 7, 11, 12] },
     ];
     let mut seed = 7u64;
     let mut random = |below: usize| {

@@ -25,7 +25,10 @@ fn agrees_with_the_reference_whole_and_in_parts() {
         let flag = |bit: usize| round >> bit & 1 == 1;
         let (n, keys) = (g.below(300) as usize, round / 6 % 3);
         let mut args = vec![g.vector(ty, n, round % 11 == 0)];
-        args.extend((0..keys).map(|_| g.vector(TYPES[g.below(6) as usize], n, false)));
+        for _ in 0..keys {
+            let ty = TYPES[g.below(6) as usize];
+            args.push(g.vector(ty, n, false));
+        }
         let orders: Vec<KeyOrder> = (0..keys).map(|k| KeyOrder { descending: flag(k), nulls_first: flag(k + 1) }).collect();
         let listing = Listing { by: KeyOrders::new(&orders).unwrap(), skip_nulls: flag(3) };
         let ids: Vec<u32> = (0..n).map(|_| g.below(GROUPS as u64 - 1) as u32).collect();

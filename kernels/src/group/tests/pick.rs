@@ -33,8 +33,8 @@ fn agrees_with_the_reference_whole_and_in_parts() {
         let mut args = vec![g.vector(ty, n, false)];
         let mut orders = vec![];
         for key in 0..round % 4 {
-            let ties = key + 1 < round % 4;
-            args.push(if ties { g.vector(TYPES[g.below(6) as usize], n, false) } else { keys(&mut g, key_ty, n) });
+            let (last, tied) = (key + 1 == round % 4, TYPES[g.below(6) as usize]);
+            args.push(if last { keys(&mut g, key_ty, n) } else { g.vector(tied, n, false) });
             orders.push(KeyOrder { descending: flag(key), nulls_first: flag(key + 1) });
         }
         let op = Pick(Pick { by: KeyOrders::new(&orders).unwrap(), last: flag(2), skip_nulls: flag(3) });
