@@ -12,6 +12,7 @@
 //! ```
 
 pub mod arith;
+pub mod bins;
 pub mod boolean;
 pub mod cast;
 pub mod compare;

@@ -1,11 +1,11 @@
 //! Kernels from registers to registers.
 
 use crate::Case;
-use crate::data::{booleans, dictionary, floats, integers, narrow_integers, values, views, wide_integers, word};
+use crate::data::{booleans, dictionary, floats, integers, narrow_integers, times, values, views, wide_integers, word};
 use millstream_kernels::filter::{Selection, select, select_mask};
 use millstream_kernels::group::stable_hash;
 use millstream_kernels::program::{ArithOp, BoolOp, CompareOp, Type};
-use millstream_kernels::{CHUNK_ROWS, Result, Value, Values, Vector, arith, boolean, cast, compare, filter, gather, hash, text};
+use millstream_kernels::{CHUNK_ROWS, Result, Value, Values, Vector, arith, bins, boolean, cast, compare, filter, gather, hash, text};
 use std::hint::black_box;
 
 /// Rows of one run: a column of 64-bit integers is 1 MiB.
@@ -29,6 +29,8 @@ pub fn cases() -> Vec<Case> {
         case("arith", "decimal + decimal in 128 bits", 48.0, |n| adding(wide_integers(n, 13), wide_integers(n, 14), Type::Decimal)),
         case("cast", "i32 to i64", 12.0, |n| casting(narrow_integers(n, 15), Type::I64, 0)),
         case("cast", "decimal to f64", 16.0, |n| casting(integers(n, 16, 1 << 40, false), Type::F64, 2)),
+        case("bins", "minutes of times in order", 16.0, |n| binning(times(n))),
+        case("bins", "minutes of times in any order", 16.0, |n| binning(integers(n, 24, 1 << 40, false))),
         case("filter", "mask to selection, 1 % stay", 1.04, |n| selecting(booleans(n, 17, 1))),
         case("filter", "mask to selection, half stays", 3.0, |n| selecting(booleans(n, 18, 50))),
         case("gather", "i64, half of the rows", 10.0, gathering),
@@ -93,6 +95,13 @@ fn casting(column: Vec<Vector>, to: Type, scale: i8) -> Box<dyn FnMut()> {
     let rows = values(&column);
     let oracle = |c: usize, i: usize| cast::reference(&rows[c * CHUNK_ROWS + i], to, scale);
     verified(column.len(), move |c| cast::cast(&column[c], to, scale), oracle)
+}
+
+fn binning(column: Vec<Vector>) -> Box<dyn FnMut()> {
+    const MINUTE: i64 = 60_000_000;
+    let rows = values(&column);
+    let oracle = |c: usize, i: usize| bins::reference(&rows[c * CHUNK_ROWS + i], MINUTE, 0, 1_000);
+    verified(column.len(), move |c| bins::bin(&column[c], MINUTE, 0, 1_000), oracle)
 }
 
 fn selecting(masks: Vec<Vector>) -> Box<dyn FnMut()> {

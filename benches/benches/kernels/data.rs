@@ -39,6 +39,16 @@ pub fn integers(rows: usize, seed: u64, bound: u64, sparse: bool) -> Column {
     column(rows, || g.below(bound).wrapping_mul(spread) as i64, |v| Values::I64(v.into()))
 }
 
+/// Microseconds in order, some thousands a minute.
+pub fn times(rows: usize) -> Column {
+    let mut next = 0;
+    let step = || {
+        next += 11_003;
+        next
+    };
+    column(rows, step, |v| Values::I64(v.into()))
+}
+
 /// Integers of 128 bits, a few of which do not fit 64.
 pub fn wide_integers(rows: usize, seed: u64) -> Column {
     let mut g = Seeded(seed);

@@ -1,10 +1,10 @@
 //! Kernels with a table: groups, aggregates, joins.
 
 use crate::Case;
-use crate::data::{Column, SPREAD, Seeded, integers, values};
-use millstream_kernels::group::{Groups, KeyType, State, reference};
+use crate::data::{Column, SPREAD, Seeded, floats, integers, values, views};
+use millstream_kernels::group::{Groups, KeyType, State, Top, reference};
 use millstream_kernels::join::{JoinTable, ProbeScratch};
-use millstream_kernels::program::{AggregateOp, Type};
+use millstream_kernels::program::{AggregateOp, KeyOrder, KeyOrders, Listing, Moment, Type};
 use millstream_kernels::{CHUNK_ROWS, Value, Vector, join};
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -27,6 +27,18 @@ pub fn cases() -> Vec<Case> {
         case("aggregate", "sum i64, 4 groups", ROWS, 12.0, |n| aggregating(n, 4, AggregateOp::Sum)),
         case("aggregate", "sum i64, 10,000 groups", ROWS, 12.0, |n| aggregating(n, 10_000, AggregateOp::Sum)),
         case("aggregate", "min i64, 10,000 groups", ROWS, 12.0, |n| aggregating(n, 10_000, AggregateOp::Min)),
+        case("aggregate", "stddev, 10,000 groups", ROWS, 12.0, |n| {
+            collecting(&[floats(n, 43)], Type::F64, AggregateOp::Moment(Moment::StddevSamp))
+        }),
+        case("aggregate", "corr, 10,000 groups", ROWS, 20.0, |n| {
+            collecting(&[floats(n, 44), floats(n, 45)], Type::F64, AggregateOp::Moment(Moment::Corr))
+        }),
+        case("aggregate", "median, 10,000 groups", ROWS, 12.0, |n| collecting(&[floats(n, 46)], Type::F64, AggregateOp::Median)),
+        case("aggregate", "lists of texts, 10,000 groups", LIST_ROWS, 20.0, |n| listing(&[views(n, 47, 1_000)])),
+        case("aggregate", "lists of texts by two keys, 10,000 groups", LIST_ROWS, 36.0, |n| {
+            listing(&[views(n, 48, 1_000), integers(n, 49, 1 << 40, false), floats(n, 50)])
+        }),
+        case("top", "3 rows of each of 10,000 groups", ROWS, 16.0, ranking),
         case("join", "build, dense keys (array)", BUILD_ROWS, 12.0, |n| building(n, false)),
         case("join", "build, sparse keys (hash)", BUILD_ROWS, 12.0, |n| building(n, true)),
         case("join", "probe, dense keys (array)", ROWS, 12.0, |n| probing(n, false)),
@@ -82,6 +94,100 @@ fn aggregating(rows: usize, groups: u64, op: AggregateOp) -> Box<dyn FnMut()> {
         let mut state = new();
         update(&mut state);
         black_box(state.size());
+    })
+}
+
+/// Groups of the aggregates below.
+const GROUPS: usize = 10_000;
+/// Rows of lists, which keep them all.
+const LIST_ROWS: usize = 256 * CHUNK_ROWS;
+
+/// The group of each row, by chunk.
+fn owners(rows: usize) -> Vec<Vec<u32>> {
+    let of = |v: &Vector| values(std::slice::from_ref(v)).iter().map(|v| if let Value::Int(g) = v { *g as u32 } else { 0 }).collect();
+    integers(rows, 42, GROUPS as u64, false).iter().map(of).collect()
+}
+
+/// A fresh state over all chunks of these arguments.
+fn state(op: AggregateOp, ty: Type, ids: &[Vec<u32>], arguments: &[Column]) -> State {
+    let mut state = State::new(op, KeyType::new(ty, 0)).expect("a state");
+    for (c, ids) in ids.iter().enumerate() {
+        let arguments: Vec<&Vector> = arguments.iter().map(|a| &a[c]).collect();
+        state.update(ids, GROUPS, &arguments, None).expect("an update");
+    }
+    state
+}
+
+/// The arguments of each group's rows, for the oracle.
+fn bags(ids: &[Vec<u32>], arguments: &[Column]) -> Vec<Vec<Vec<Value>>> {
+    let columns: Vec<Vec<Value>> = arguments.iter().map(|a| values(a)).collect();
+    let mut bags = vec![vec![]; GROUPS];
+    for (row, id) in ids.iter().flatten().enumerate() {
+        bags[*id as usize].push(columns.iter().map(|c| c[row].clone()).collect());
+    }
+    bags
+}
+
+/// Floats that are collected of groups and read at the end.
+fn collecting(arguments: &[Column], ty: Type, op: AggregateOp) -> Box<dyn FnMut()> {
+    let (arguments, ids) = (arguments.to_vec(), owners(arguments[0].len() * CHUNK_ROWS));
+    let all: Vec<u32> = (0..GROUPS as u32).collect();
+    let found = state(op, ty, &ids, &arguments).finish(&all, GROUPS, true).expect("results");
+    for (group, bag) in bags(&ids, &arguments).iter().enumerate() {
+        match (found.value(group).expect("a value"), reference::aggregate(op, bag)) {
+            (Value::F64(got), Value::F64(want)) => assert!((got - want).abs() <= 1e-9 * want.abs(), "group {group}: {got}, not {want}"),
+            (got, want) => assert_eq!(got, want, "group {group}"),
+        }
+    }
+    Box::new(move || {
+        let _ = black_box(state(op, ty, &ids, &arguments).finish(&all, GROUPS, true));
+    })
+}
+
+/// Lists of the first argument in the order of the others.
+fn listing(arguments: &[Column]) -> Box<dyn FnMut()> {
+    let (arguments, ids) = (arguments.to_vec(), owners(arguments[0].len() * CHUNK_ROWS));
+    let by = KeyOrders::new(&vec![KeyOrder::default(); arguments.len() - 1]).expect("few keys");
+    let listing = Listing { by, skip_nulls: true };
+    let op = AggregateOp::List(listing);
+    let all: Vec<u32> = (0..GROUPS as u32).collect();
+    let (bounds, found) = state(op, Type::Str, &ids, &arguments).lists(&all).expect("lists");
+    for (group, bag) in bags(&ids, &arguments).iter().enumerate() {
+        let got: Vec<Value> = (bounds[group]..bounds[group + 1]).map(|i| found.value(i).expect("a value")).collect();
+        assert_eq!(got, reference::list(listing, bag), "group {group}");
+    }
+    Box::new(move || {
+        let _ = black_box(state(op, Type::Str, &ids, &arguments).lists(&all));
+    })
+}
+
+/// The rows with the three least values of each group.
+fn ranking(rows: usize) -> Box<dyn FnMut()> {
+    const WANTED: usize = 3;
+    let (keys, order) = (integers(rows, 42, GROUPS as u64, false), integers(rows, 54, 1 << 40, false));
+    let mut all: Vec<(Value, Value)> = values(&keys).into_iter().zip(values(&order)).collect();
+    all.sort();
+    // The numbers of the rows that are first, of those that were offered a place one after the other.
+    let first = move |offered: &mut Vec<(Value, Value)>| {
+        let mut top = Top::new(&[KeyType::new(Type::I64, 0)], KeyOrder::default(), WANTED);
+        let mut next = 0;
+        for (key, by) in keys.iter().zip(&order) {
+            let kept = top.offer(&[key], Some(by), CHUNK_ROWS, next).expect("rows");
+            next += kept.len() as u32;
+            if offered.capacity() > 0 {
+                let value = |v: &Vector, row: &u32| v.value(*row as usize).expect("a value");
+                offered.extend(kept.iter().map(|row| (value(key, row), value(by, row))));
+            }
+        }
+        top.renumber()
+    };
+    let mut offered = Vec::with_capacity(rows);
+    let mut found: Vec<(Value, Value)> = first(&mut offered).into_iter().map(|row| offered[row as usize].clone()).collect();
+    found.sort();
+    let least = all.chunk_by(|a, b| a.0 == b.0).flat_map(|group| group.iter().take(WANTED));
+    assert!(least.eq(&found), "the first rows differ from those of a sort");
+    Box::new(move || {
+        black_box(first(&mut vec![]));
     })
 }
 

@@ -2,11 +2,12 @@
 
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Aggregate;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::expressions::{CastExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
-use millstream_stage::program::{AggregateFunction, Fraction, KeyOrder, Moment, Pick, Type, physical};
+use millstream_stage::program::{AggregateFunction, Fraction, KeyOrder, KeyOrders, Listing, Moment, Pick, Type, physical};
 use std::sync::Arc;
 
 /// Whether kernels cover the keys and calls of an aggregate.
@@ -14,25 +15,48 @@ use std::sync::Arc;
 /// # Errors
 /// The reason why not, for EXPLAIN.
 pub fn covers_group(node: &AggregateExec) -> Result<(), String> {
-    if !node.group_expr().is_single() {
-        return Err("grouping sets".into());
-    }
     let keys = node.input().schema();
+    if sets(node.group_expr()).is_some_and(|s| physical(&s.id) == Type::Any) {
+        return Err("grouping sets of more than 32 keys".into());
+    }
     let uncovered = |e: &Arc<dyn PhysicalExpr>| e.data_type(&keys).map_or(true, |t| physical(&t) == Type::Any);
     if let Some((_, name)) = node.group_expr().expr().iter().find(|(e, _)| uncovered(e)) {
         return Err(format!("key {name} has a type without kernel"));
     }
-    node.aggr_expr().iter().try_for_each(|a| covers(a, node.group_expr(), &node.input_schema()))
+    node.aggr_expr().iter().try_for_each(|a| covers(a, node.group_expr(), &keys))
+}
+
+/// The grouping sets of an aggregate.
+pub struct Sets {
+    /// For each set which keys are not of it, and the number that DataFusion's plan knows it by.
+    pub sets: Vec<(Vec<bool>, u64)>,
+    /// The type of that number.
+    pub id: DataType,
+}
+
+/// The grouping sets, if there are any. The number of a set has a bit for each key that is not of it, the last key's
+/// lowest, and above them how often the same set came before.
+pub fn sets(keys: &PhysicalGroupBy) -> Option<Sets> {
+    if keys.is_single() {
+        return None;
+    }
+    let before = |at: usize| keys.groups()[..at].iter().filter(|s| **s == keys.groups()[at]).count();
+    let absent = |set: &[bool]| set.iter().fold(0u64, |bits, absent| bits << 1 | u64::from(*absent));
+    let numbered =
+        |(at, set): (usize, &Vec<bool>)| (set.clone(), absent(set) | (before(at) as u64).checked_shl(set.len() as u32).unwrap_or(0));
+    let most = (0..keys.groups().len()).map(before).max().unwrap_or(0);
+    Some(Sets { sets: keys.groups().iter().enumerate().map(numbered).collect(), id: Aggregate::grouping_id_type(keys.expr().len(), most) })
 }
 
 fn covers(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy, schema: &Schema) -> Result<(), String> {
     let Some(f) = function(a, keys) else { return Err(format!("{} has no kernel", a.name())) };
-    let types: Vec<DataType> = arguments(f, a, keys).iter().map(|e| e.data_type(schema).unwrap_or(DataType::Null)).collect();
+    let types: Vec<DataType> = arguments(&f, a, keys, schema).iter().map(|e| e.data_type(schema).unwrap_or(DataType::Null)).collect();
     let types: Vec<(&DataType, Type)> = types.iter().map(|t| (t, physical(t))).collect();
     use AggregateFunction as F;
-    let covered = match (f, &types[..]) {
-        (F::Count, _) => a.expressions().len() == 1,
-        (F::Pick(_), types) => !types.is_empty() && types.iter().all(|t| t.1 != Type::Any) && types.get(1).is_none_or(|t| t.1 != Type::Str),
+    let covered = match (&f, &types[..]) {
+        (F::Count, _) => a.expressions().len() == 1 || a.fun().name() == REGR_COUNT,
+        (F::StringAgg(..), [(_, ty), ..]) if *ty != Type::Str => false,
+        (F::Pick(_) | F::ArrayAgg(_) | F::StringAgg(..), types) => !types.is_empty() && types.iter().all(|t| t.1 != Type::Any),
         (F::Moment(m), types) => types.len() == m.arguments() && types.iter().all(|t| t.1 == Type::F64),
         (F::Median, [(_, ty)]) => matches!(ty, Type::F64 | Type::Decimal),
         (F::Quantile(_), [(_, ty)]) => *ty == Type::F64,
@@ -51,7 +75,7 @@ fn covers(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy, schema: &Schema) ->
         return Err(format!("{}: arguments without kernel", a.name()));
     }
     // The order of a quantile says only from which end it is counted.
-    if !a.order_bys().is_empty() && !matches!(f, F::Quantile(_) | F::Pick(_)) {
+    if !a.order_bys().is_empty() && !matches!(f, F::Quantile(_) | F::Pick(_) | F::ArrayAgg(_) | F::StringAgg(..)) {
         return Err(format!("{} has an order", a.name()));
     }
     Ok(())
@@ -89,12 +113,18 @@ pub fn function(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy) -> Option<Agg
         ("percentile_cont", false) => F::Quantile(fraction(a)?),
         ("first_value", _) => F::Pick(pick(a, keys, false)?),
         ("last_value", _) => F::Pick(pick(a, keys, true)?),
+        (REGR_COUNT, false) => F::Count,
+        ("array_agg", false) => F::ArrayAgg(listing(a, keys, a.ignore_nulls())?),
+        ("string_agg", false) => F::StringAgg(listing(a, keys, true)?, separator(a)?),
         (name, false) => F::Moment(moment(name)?),
         _ => return None,
     })
 }
 
-/// All of DataFusion's but `regr_count`, which is of an unsigned type that stages have no register for.
+/// Counts the pairs of which neither is null.
+const REGR_COUNT: &str = "regr_count";
+
+/// All of DataFusion's but `regr_count`, which is a count.
 fn moment(name: &str) -> Option<Moment> {
     Some(match name {
         "var" => Moment::VarSamp,
@@ -124,29 +154,49 @@ fn fraction(a: &AggregateFunctionExpr) -> Option<Fraction> {
     Fraction::new(if descending { 1.0 - of } else { *of })
 }
 
-/// By no key or one: there is no kernel for more.
 fn pick(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy, last: bool) -> Option<Pick> {
-    let by = match order(a, keys)[..] {
-        [] => None,
-        [o] => Some(KeyOrder { descending: o.options.descending, nulls_first: o.options.nulls_first }),
-        _ => return None,
-    };
-    Some(Pick { by, last, skip_nulls: a.ignore_nulls() })
+    Some(Pick { by: orders(a, keys)?, last, skip_nulls: a.ignore_nulls() })
 }
 
-/// The order within a group, without what is the same in all of its rows.
+/// DataFusion may have turned the order around, to fit that of its input, and the list with it.
+fn listing(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy, skip_nulls: bool) -> Option<Listing> {
+    let by = orders(a, keys)?;
+    Some(Listing { by: if a.is_reversed() { by.reversed() } else { by }, skip_nulls })
+}
+
+/// What stands between two values: a constant, and nothing where that is null.
+fn separator(a: &AggregateFunctionExpr) -> Option<String> {
+    let value = a.expressions().get(1)?.downcast_ref::<Literal>()?.value().clone();
+    if value.is_null() { Some(String::new()) } else { value.try_as_str().flatten().map(str::to_string) }
+}
+
+fn orders(a: &AggregateFunctionExpr, keys: &PhysicalGroupBy) -> Option<KeyOrders> {
+    let of = |o: &&PhysicalSortExpr| KeyOrder { descending: o.options.descending, nulls_first: o.options.nulls_first };
+    KeyOrders::new(&order(a, keys).iter().map(of).collect::<Vec<_>>())
+}
+
+/// The order within a group, without what is the same in all of its rows: a key of every set.
 fn order<'a>(a: &'a AggregateFunctionExpr, keys: &PhysicalGroupBy) -> Vec<&'a PhysicalSortExpr> {
-    a.order_bys().iter().filter(|o| !keys.expr().iter().any(|(k, _)| k.eq(&o.expr))).collect()
+    let shared = |key: usize| keys.groups().iter().all(|set| !set[key]);
+    let is_key = |o: &PhysicalSortExpr| keys.expr().iter().enumerate().any(|(i, (k, _))| k.eq(&o.expr) && shared(i));
+    a.order_bys().iter().filter(|o| !is_key(o)).collect()
 }
 
 /// What the sink reads of each row.
-pub fn arguments(f: AggregateFunction, a: &AggregateFunctionExpr, keys: &PhysicalGroupBy) -> Vec<Arc<dyn PhysicalExpr>> {
+pub fn arguments(f: &AggregateFunction, a: &AggregateFunctionExpr, keys: &PhysicalGroupBy, schema: &Schema) -> Vec<Arc<dyn PhysicalExpr>> {
     let mut args = a.expressions();
     match f {
         // `count(*)` and `count(1)` count rows.
         AggregateFunction::Count => args.retain(|e| e.downcast_ref::<Literal>().is_none_or(|l| l.value().is_null())),
         AggregateFunction::Quantile(_) => args.truncate(1),
-        AggregateFunction::Pick(_) => args.extend(order(a, keys).iter().map(|o| Arc::clone(&o.expr))),
+        // Of 64-bit floats: the middle is the same, and a mean of two is rounded once.
+        AggregateFunction::Median if args[0].data_type(schema).is_ok_and(|t| t == DataType::Float32) => {
+            args = vec![Arc::new(CastExpr::new(args.remove(0), DataType::Float64, None))];
+        }
+        AggregateFunction::Pick(_) | AggregateFunction::ArrayAgg(_) | AggregateFunction::StringAgg(..) => {
+            args.truncate(1);
+            args.extend(order(a, keys).iter().map(|o| Arc::clone(&o.expr)));
+        }
         _ => {}
     }
     args

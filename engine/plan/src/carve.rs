@@ -258,18 +258,19 @@ impl Carving {
         }
         let mut open = self.open(first.input())?;
         let columns = open.columns.clone();
-        let keys = first.group_expr().expr().iter().map(|(e, _)| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
+        let by = first.group_expr();
+        let mut keys = by.expr().iter().map(|(e, _)| open.lowering.expr(e, &columns)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let sets = open.grouping_sets(&mut keys, by)?;
         let mut aggregates = vec![];
         for (i, (a, f)) in first.aggr_expr().iter().zip(first.filter_expr()).enumerate() {
-            let keys = first.group_expr();
-            let Some(function) = function(a, keys) else { return Ok(None) };
-            let args =
-                arguments(function, a, keys).iter().map(|e| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
+            let Some(function) = function(a, by) else { return Ok(None) };
+            let args = arguments(&function, a, by, &first.input().schema());
+            let args = args.iter().map(|e| open.lowering.expr(e, &columns)).collect::<std::result::Result<_, _>>()?;
             let filter = f.as_ref().map(|f| open.lowering.expr(f, &columns)).transpose()?;
-            let returns = last.schema().field(first.group_expr().expr().len() + i).data_type().clone();
+            let returns = last.schema().field(keys.len() + i).data_type().clone();
             aggregates.push(AggregateCall { function, args, filter, returns });
         }
-        Ok(Some(open.finish(Sink::Group { keys, aggregates }, last.schema(), self)?))
+        Ok(Some(open.finish(Sink::Group { keys, sets, aggregates }, last.schema(), self)?))
     }
 }
 

@@ -1,18 +1,21 @@
 //! A stage that is still being carved: nodes are folded into its program from the leaf upwards.
 
+use crate::aggregates::{Sets, sets};
 use crate::carve::Carving;
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::{JoinSide, JoinType, NullEquality};
+use datafusion::common::{JoinSide, JoinType, NullEquality, ScalarValue};
 use datafusion::error::Result;
-use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{DynamicFilterPhysicalExpr, Literal};
 use datafusion::physical_expr::utils::split_conjunction;
+use datafusion::physical_plan::aggregates::PhysicalGroupBy;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use millstream_stage::exec::RuntimeFilter;
 use millstream_stage::lower::Lowering;
-use millstream_stage::program::{Instr, JoinKind, Probe, Reg, Residual, Type, physical};
+use millstream_stage::program::{GroupingSet, Instr, JoinKind, Probe, Reg, Residual, Type, physical};
 use millstream_stage::{Placement, Sink, StageExec};
 use std::any::Any;
 use std::sync::Arc;
@@ -121,6 +124,28 @@ impl Open {
         }
         self.builds.push(Side { open: build, keys: build_keys, null_equals_null });
         Ok(())
+    }
+
+    /// The grouping sets over these keys, to which the number of the set is added; none of a plain group.
+    pub fn grouping_sets(&mut self, keys: &mut Vec<Reg>, by: &PhysicalGroupBy) -> Result<Vec<GroupingSet>> {
+        let Some(Sets { sets, id }) = sets(by) else { return Ok(vec![]) };
+        let mut all = vec![];
+        for (absent, number) in sets {
+            let mut own = vec![];
+            for (key, absent) in keys.iter().zip(&absent) {
+                let ty = self.lowering.program.data_type(*key).clone();
+                own.push(if *absent { self.constant(ScalarValue::try_new_null(&ty)?)? } else { *key });
+            }
+            own.push(self.constant(ScalarValue::UInt64(Some(number)).cast_to(&id)?)?);
+            all.push(GroupingSet { keys: own, total: absent.iter().all(|a| *a) });
+        }
+        keys.extend(all.first().and_then(|s| s.keys.last()));
+        Ok(all)
+    }
+
+    fn constant(&mut self, value: ScalarValue) -> Result<Reg> {
+        let literal: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(value));
+        Ok(self.lowering.expr(&literal, &[])?)
     }
 
     fn joined_columns(&mut self, ty: JoinType, table: u16, rows: Reg, left: &[DataType], mark: Option<Reg>) -> Result<Vec<Reg>> {

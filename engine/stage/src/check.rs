@@ -5,7 +5,7 @@
 //! kernels raise on data of the wrong type, they raise when the stage runs.
 
 use crate::exec::StageExec;
-use crate::program::{Instr, JoinKind, Probe, Program, Reg, Sink, Type, physical};
+use crate::program::{GroupingSet, Instr, JoinKind, Probe, Program, Reg, Sink, Type, physical};
 use crate::{Error, ErrorKind, Result};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -159,6 +159,18 @@ impl Check<'_> {
         }
     }
 
+    fn set(&self, keys: &[Reg], set: &GroupingSet) -> Result<(), String> {
+        let constant = |r: &Reg| self.program.instrs.iter().any(|i| matches!(i, Instr::Const { out, .. } if out == r));
+        let types = |keys: &[Reg]| keys.iter().map(|k| self.read(*k)).collect::<Result<Vec<_>, _>>();
+        if types(&set.keys)? != types(keys)? {
+            return Err("the keys of a grouping set have other types".into());
+        }
+        if set.total && !set.keys.iter().all(constant) {
+            return Err("a total over keys that are no constants".into());
+        }
+        Ok(())
+    }
+
     fn boolean(&self, r: Reg) -> Result<(), String> {
         if self.read(r)? == Type::Bool { Ok(()) } else { Err(format!("register {r} is not boolean")) }
     }
@@ -169,7 +181,8 @@ impl Check<'_> {
         }
         let columns = match stage.sink() {
             Sink::Collect { columns } | Sink::Build { columns, .. } => columns.len(),
-            Sink::Group { keys, aggregates } => {
+            Sink::Group { keys, sets, aggregates } => {
+                sets.iter().try_for_each(|s| self.set(keys, s))?;
                 aggregates.iter().filter_map(|a| a.filter).try_for_each(|r| self.boolean(r))?;
                 keys.len() + aggregates.len()
             }

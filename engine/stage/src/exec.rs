@@ -320,9 +320,10 @@ impl DisplayAs for StageExec {
             }
         }
         match &self.sink {
-            Sink::Group { keys, aggregates } => {
+            Sink::Group { keys, sets, aggregates } => {
                 let names: Vec<&str> = aggregates.iter().map(|a| a.function.name()).collect();
-                write!(f, ", keys={}, aggregates=[{}]", keys.len(), names.join(", "))?;
+                let sets = if sets.is_empty() { String::new() } else { format!(", sets={}", sets.len()) };
+                write!(f, ", keys={}{sets}, aggregates=[{}]", keys.len(), names.join(", "))?;
             }
             Sink::Sort { fetch: Some(n), groups, .. } => write!(f, ", fetch={n}{}", count("of each group, keys", groups.len()))?,
             _ => {}

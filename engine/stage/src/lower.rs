@@ -1,10 +1,13 @@
 //! DataFusion's physical expressions to instructions. What no kernel covers becomes a call, so
 //! lowering an expression never fails.
 
+mod bins;
+
 use crate::convert::call_schema;
 use crate::program::{Call, Constant, ConstantSource, Program, physical};
 use crate::{Error, Result};
 use arrow::datatypes::{DataType, Field, Schema};
+use bins::Bins;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Operator, Volatility};
@@ -101,6 +104,9 @@ impl Lowering {
         if let Some(l) = expr.downcast_ref::<LikeExpr>() {
             return self.like(l, columns, schema, ty);
         }
+        if let Some(f) = expr.downcast_ref::<ScalarFunctionExpr>() {
+            return self.bin(f, columns, schema, ty);
+        }
         if let Some(n) = expr.downcast_ref::<NegativeExpr>()
             && physical(ty) == Type::Decimal
         {
@@ -118,6 +124,15 @@ impl Lowering {
         let (pattern, negated) = (pattern.to_string(), l.negated());
         let a = self.lower(l.expr(), columns, schema)?;
         self.emit(ty, |out| Instr::Like { a, pattern: pattern.clone(), negated, out }).map(Some)
+    }
+
+    fn bin(&mut self, f: &ScalarFunctionExpr, columns: &[Reg], schema: &Schema, ty: &DataType) -> Result<Option<Reg>> {
+        let Some(Bins { of, width, origin, unit }) = Bins::of(f, ty) else { return Ok(None) };
+        if of.data_type(schema)? != *ty {
+            return Ok(None);
+        }
+        let a = self.lower(of, columns, schema)?;
+        self.emit(ty, |out| Instr::Bin { a, width, origin, unit, out }).map(Some)
     }
 
     fn binary(&mut self, b: &BinaryExpr, columns: &[Reg], schema: &Schema, ty: &DataType) -> Result<Option<Reg>> {
@@ -335,6 +350,7 @@ impl Lowering {
                 || e.is::<datafusion::physical_expr::expressions::InListExpr>()
                 || e.is::<CaseExpr>()
                 || e.downcast_ref::<CastExpr>().is_some_and(|c| is_safe_cast(c, schema))
+                || e.downcast_ref::<ScalarFunctionExpr>().is_some_and(|f| e.data_type(schema).is_ok_and(|t| Bins::of(f, &t).is_some()))
                 || e.downcast_ref::<BinaryExpr>().is_some_and(|b| is_safe_binary(b, self.checked, schema))
                 || is_late(e);
             fallible |= !safe;

@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use millstream_kernels::group::KeyType;
 use millstream_kernels::program::{AggregateOp, BoolOp};
-pub use millstream_kernels::program::{Fraction, Instr, JoinKind, KeyOrder, Moment, Pick, Probe, Reg, Residual, Type};
+pub use millstream_kernels::program::{Fraction, Instr, JoinKind, KeyOrder, KeyOrders, Listing, Moment, Pick, Probe, Reg, Residual, Type};
 use millstream_kernels::{CHUNK_ROWS, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -223,7 +223,7 @@ fn untyped() -> DataType {
 }
 
 /// The functions a group sink knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AggregateFunction {
     /// Rows or non-null values.
     Count,
@@ -253,14 +253,18 @@ pub enum AggregateFunction {
     Median,
     /// `percentile_cont`.
     Quantile(Fraction),
-    /// `first_value` and `last_value`; the key that orders the rows is the second argument.
+    /// `first_value` and `last_value`; the keys that order the rows are the arguments behind the value.
     Pick(Pick),
+    /// `array_agg`; the keys that order the values are the arguments behind them.
+    ArrayAgg(Listing),
+    /// `string_agg` with what stands between two values; keys as those of `array_agg`.
+    StringAgg(Listing, String),
 }
 
 impl AggregateFunction {
     /// The states it needs, in order.
-    pub fn states(self) -> Vec<AggregateOp> {
-        match self {
+    pub fn states(&self) -> Vec<AggregateOp> {
+        match *self {
             Self::Count => vec![AggregateOp::Count],
             Self::CountDistinct => vec![AggregateOp::CountDistinct],
             Self::Sum => vec![AggregateOp::Sum],
@@ -275,16 +279,17 @@ impl AggregateFunction {
             Self::Median => vec![AggregateOp::Median],
             Self::Quantile(f) => vec![AggregateOp::Quantile(f)],
             Self::Pick(p) => vec![AggregateOp::Pick(p)],
+            Self::ArrayAgg(l) | Self::StringAgg(l, _) => vec![AggregateOp::List(l)],
         }
     }
 
     /// How many states that are.
-    pub fn width(self) -> usize {
-        if self == Self::Avg { 2 } else { 1 }
+    pub fn width(&self) -> usize {
+        if *self == Self::Avg { 2 } else { 1 }
     }
 
     /// As in SQL.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Count => "count",
             Self::CountDistinct => "count distinct",
@@ -318,8 +323,19 @@ impl AggregateFunction {
             Self::Quantile(_) => "percentile_cont",
             Self::Pick(p) if p.last => "last_value",
             Self::Pick(_) => "first_value",
+            Self::ArrayAgg(_) => "array_agg",
+            Self::StringAgg(..) => "string_agg",
         }
     }
+}
+
+/// The keys of one of several groupings of the same rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupingSet {
+    /// Keys that are not of this set are constant nulls; one more constant tells the sets apart.
+    pub keys: Vec<Reg>,
+    /// The set of no key: all keys are constants, and there is a group also without rows.
+    pub total: bool,
 }
 
 /// One column of a sort order.
@@ -345,6 +361,8 @@ pub enum Sink {
     Group {
         /// What the groups are of; of none there is one group, also without rows.
         keys: Vec<Reg>,
+        /// `GROUPING SETS`: each row is in a group of each of these, and not of `keys`, which says their types only.
+        sets: Vec<GroupingSet>,
         /// What is computed of each group.
         aggregates: Vec<AggregateCall>,
     },
@@ -390,8 +408,8 @@ impl Sink {
         match self {
             Sink::Collect { columns } | Sink::Sort { columns, .. } => columns.iter_mut().for_each(f),
             Sink::Build { keys, columns, .. } => keys.iter_mut().chain(columns).for_each(f),
-            Sink::Group { keys, aggregates } => {
-                keys.iter_mut().for_each(&mut *f);
+            Sink::Group { keys, sets, aggregates } => {
+                keys.iter_mut().chain(sets.iter_mut().flat_map(|s| &mut s.keys)).for_each(&mut *f);
                 aggregates.iter_mut().for_each(|a| a.args.iter_mut().chain(a.filter.as_mut()).for_each(&mut *f));
             }
         }
@@ -402,9 +420,9 @@ impl Sink {
         match self {
             Sink::Collect { columns } | Sink::Sort { columns, .. } => columns.clone(),
             Sink::Build { keys, columns, .. } => keys.iter().chain(columns).copied().collect(),
-            Sink::Group { keys, aggregates } => {
+            Sink::Group { keys, sets, aggregates } => {
                 let args = aggregates.iter().flat_map(|a| a.args.iter().copied().chain(a.filter));
-                keys.iter().copied().chain(args).collect()
+                keys.iter().chain(sets.iter().flat_map(|s| &s.keys)).copied().chain(args).collect()
             }
         }
     }

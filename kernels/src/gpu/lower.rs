@@ -226,6 +226,7 @@ impl<'a> Lowering<'a> {
             Instr::Select { cond, a, b, out } => self.select(*cond, *a, *b, *out),
             Instr::Cast { a, to, out, .. } => self.cast(*a, *to, *out),
             Instr::Like { .. } => Err(Error::unsupported("gpu: LIKE runs on the host only")),
+            Instr::Bin { .. } => Err(Error::unsupported("gpu: bins of time run on the host only")),
             Instr::Call { .. } => Err(Error::unsupported("gpu: Call runs on the host only")),
             Instr::Filter { cond } => {
                 let keep = self.read(*cond)?.is_true()?;

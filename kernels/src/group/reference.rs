@@ -1,6 +1,6 @@
 //! The oracle of grouping: one row at a time, values compared by value.
 
-use crate::program::{AggregateOp, Moment, Pick};
+use crate::program::{AggregateOp, KeyOrders, Listing, Moment, Pick};
 use crate::value::{Value, compare_f64};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -68,7 +68,8 @@ pub fn aggregate(op: AggregateOp, rows: &[Vec<Value>]) -> Value {
                 _ => Value::Null,
             }
         }
-        AggregateOp::Pick(_) => Value::Null,
+        // A row's value, and no one value.
+        AggregateOp::Pick(_) | AggregateOp::List(_) => Value::Null,
         AggregateOp::Quantile(fraction) => {
             let sorted = sorted(values());
             let at = fraction.get() * sorted.len().saturating_sub(1) as f64;
@@ -84,30 +85,27 @@ pub fn aggregate(op: AggregateOp, rows: &[Vec<Value>]) -> Value {
 
 /// Nulls are values here.
 fn pick(p: Pick, rows: &[Vec<Value>]) -> Option<Value> {
-    let mut rows: Vec<&Vec<Value>> = rows.iter().filter(|r| !(p.skip_nulls && r[0].is_null())).collect();
-    if let Some(by) = p.by {
-        rows.sort_by(|a, b| match (a[1].is_null(), b[1].is_null()) {
-            (true, true) => Ordering::Equal,
-            (true, false) => {
-                if by.nulls_first {
-                    Ordering::Less
-                } else {
-                    Ordering::Greater
-                }
-            }
-            (false, true) => {
-                if by.nulls_first {
-                    Ordering::Greater
-                } else {
-                    Ordering::Less
-                }
-            }
-            _ if by.descending => b[1].cmp(&a[1]),
-            _ => a[1].cmp(&b[1]),
+    let values = listed(p.by, p.skip_nulls, rows);
+    if p.last { values.last() } else { values.first() }.cloned()
+}
+
+/// The values of a group's rows, in the order of the arguments behind them.
+pub fn list(l: Listing, rows: &[Vec<Value>]) -> Vec<Value> {
+    listed(l.by, l.skip_nulls, rows)
+}
+
+fn listed(by: KeyOrders, skip_nulls: bool, rows: &[Vec<Value>]) -> Vec<Value> {
+    let mut rows: Vec<&Vec<Value>> = rows.iter().filter(|r| !(skip_nulls && r[0].is_null())).collect();
+    rows.sort_by(|a, b| {
+        let orders = by.iter().zip(a[1..].iter().zip(&b[1..])).map(|(by, (a, b))| match (a.is_null(), b.is_null()) {
+            (false, false) if by.descending => b.cmp(a),
+            (false, false) => a.cmp(b),
+            (a, b) if by.nulls_first => b.cmp(&a),
+            (a, b) => a.cmp(&b),
         });
-    }
-    let row = if p.last { rows.last() } else { rows.first() };
-    row.map(|r| r[0].clone())
+        orders.fold(Ordering::Equal, Ordering::then)
+    });
+    rows.into_iter().map(|r| r[0].clone()).collect()
 }
 
 fn sorted<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<&'a Value> {

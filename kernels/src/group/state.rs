@@ -1,10 +1,12 @@
 //! What is computed of each group, one column of accumulators an aggregate.
 
+mod collected;
 mod dense;
 mod extreme;
 mod lists;
 mod moments;
 mod pick;
+mod rank;
 mod sum;
 
 use super::{Groups, KeyType};
@@ -14,12 +16,13 @@ use crate::value::Value;
 use crate::vector::{Strings, Values, Vector};
 use crate::{Error, Result, simd};
 use arrow::array::StringViewArray;
+use collected::Collected;
 pub use dense::add_present;
 use extreme::widen_extreme;
 use lists::{Lists, Selection};
 use moments::{Joint, Spread};
 use pick::Picks;
-pub(super) use pick::ranks;
+pub(super) use rank::ranks;
 use sum::Sums;
 
 /// Accumulators of one aggregate over all groups.
@@ -36,12 +39,12 @@ pub struct State {
 pub enum Raw {
     /// Columns with a row for each group.
     Rows(Vec<Vector>),
-    /// Values, and the group of each: its place among those asked for, ascending.
+    /// Rows of values, and the group of each: its place among those asked for, ascending.
     Lists {
-        /// The place of each value's group.
+        /// The place of each row's group.
         groups: Vec<u32>,
-        /// The values.
-        values: Vector,
+        /// The values; of lists in an order the keys behind them.
+        columns: Vec<Vector>,
     },
 }
 
@@ -62,6 +65,8 @@ enum Accumulators {
     Joint(Vec<Joint>),
     /// All values, and how many groups there are.
     Lists(Lists, usize),
+    /// As `Lists`, of any type.
+    Collected(Collected, usize),
     Picks(Picks),
 }
 
@@ -97,6 +102,7 @@ impl State {
             (Moment(_), Type::F64) => Accumulators::Joint(vec![]),
             (Median, Type::F64 | Type::Decimal) | (Quantile(_), Type::F64) => Accumulators::Lists(Lists::new(ty == Type::F64), 0),
             (Pick(p), ty) => Accumulators::Picks(Picks::new(p, ty)),
+            (List(l), ty) => Accumulators::Collected(Collected::new(l, ty), 0),
             (op, ty) => return Err(Error::unsupported(format!("{op:?} of {ty:?}"))),
         };
         Ok(Self { op, ty, values, seen: None })
@@ -115,13 +121,18 @@ impl State {
                 Accumulators::Spread(v) => v.capacity() * size_of::<Spread>(),
                 Accumulators::Joint(v) => v.capacity() * size_of::<Joint>(),
                 Accumulators::Lists(lists, _) => lists.size(),
+                Accumulators::Collected(values, _) => values.size(),
                 Accumulators::Picks(picks) => picks.size(),
             }
     }
 
     /// How many values it keeps beside one accumulator a group.
     pub fn listed(&self) -> usize {
-        if let Accumulators::Lists(lists, _) = &self.values { lists.len() } else { 0 }
+        match &self.values {
+            Accumulators::Lists(lists, _) => lists.len(),
+            Accumulators::Collected(values, _) => values.len(),
+            _ => 0,
+        }
     }
 
     fn len(&self) -> usize {
@@ -134,7 +145,7 @@ impl State {
             Accumulators::Distinct { counts, .. } => counts.len(),
             Accumulators::Spread(v) => v.len(),
             Accumulators::Joint(v) => v.len(),
-            Accumulators::Lists(_, groups) => *groups,
+            Accumulators::Lists(_, groups) | Accumulators::Collected(_, groups) => *groups,
             Accumulators::Picks(picks) => picks.len(),
         }
     }
@@ -160,13 +171,13 @@ impl State {
             Accumulators::Distinct { counts, .. } => counts.resize(groups, 0),
             Accumulators::Spread(v) => v.resize(groups, Spread::default()),
             Accumulators::Joint(v) => v.resize(groups, Joint::default()),
-            Accumulators::Lists(_, n) => *n = groups,
+            Accumulators::Lists(_, n) | Accumulators::Collected(_, n) => *n = groups,
             Accumulators::Picks(picks) => picks.grow(groups),
         }
     }
 
     /// Adds a chunk: row `i` belongs to group `ids[i]` of `groups`; `filter` keeps rows where it is true.
-    /// Of several arguments none may be null, but for a value that is picked and its key.
+    /// Of several arguments none may be null, but for a value that is picked or listed and its keys.
     ///
     /// # Errors
     /// `Invalid` when a sum leaves its type, `Bug` on a type the state was not made for.
@@ -174,7 +185,11 @@ impl State {
         let n = ids.len();
         let before = self.len();
         self.grow(groups);
-        let required = if let Accumulators::Picks(picks) = &self.values { picks.required(args) } else { args };
+        let required = match &self.values {
+            Accumulators::Picks(picks) => picks.required(args),
+            Accumulators::Collected(values, _) => values.required(args),
+            _ => args,
+        };
         let live = live_rows(required, filter, n)?;
         let live = live.as_deref();
         self.track_seen(ids, live, before, groups);
@@ -187,6 +202,7 @@ impl State {
         let args: Vec<&Vector> = args.iter().map(|a| if a.constant { next.next().unwrap_or(a) } else { a }).collect();
         match (&mut self.values, &args[..]) {
             (Accumulators::Picks(picks), args) => picks.add(ids, args, live),
+            (Accumulators::Collected(values, _), args) => values.add(ids, args, live),
             (Accumulators::Joint(v), [y, x]) => joint(v, ids, y, x, live),
             (Accumulators::Spread(v), [arg]) => spread(v, ids, arg, live),
             (Accumulators::Lists(lists, _), [arg]) => lists.add(ids, arg, live),
@@ -202,7 +218,7 @@ impl State {
     /// Whether a group without values is null, and nothing but `seen` tells it from others.
     fn is_tracked(&self) -> bool {
         use Accumulators::*;
-        !matches!(self.values, Count(_) | Distinct { .. } | Spread(_) | Joint(_) | Lists(..) | Picks(_))
+        !matches!(self.values, Count(_) | Distinct { .. } | Spread(_) | Joint(_) | Lists(..) | Collected(..) | Picks(_))
     }
 
     /// Marks the groups that got a value. Groups born in a chunk without nulls or filter have one.
@@ -241,6 +257,10 @@ impl State {
                 lists.merge(more, map());
                 Ok(())
             }
+            (Accumulators::Collected(values, n), Accumulators::Collected(more, _)) => {
+                *n = groups;
+                values.merge(more, &map())
+            }
             (Accumulators::Distinct { .. }, Accumulators::Distinct { pairs, .. }) => {
                 let map = map();
                 let all: Vec<u32> = (0..pairs.len() as u32).collect();
@@ -262,9 +282,13 @@ impl State {
     pub fn merge_raw(&mut self, raw: &Raw, to: &[u32], groups: usize) -> Result<()> {
         let columns = match raw {
             Raw::Rows(columns) => columns,
-            Raw::Lists { groups: of, values } => {
+            Raw::Lists { groups: of, columns } => {
                 let ids: Vec<u32> = of.iter().map(|g| to[*g as usize]).collect();
-                return self.update(&ids, groups, &[values], None);
+                if let Accumulators::Collected(values, n) = &mut self.values {
+                    *n = groups;
+                    return values.merge_columns(&ids, columns);
+                }
+                return self.update(&ids, groups, &columns.iter().collect::<Vec<_>>(), None);
             }
         };
         match &mut self.values {
@@ -306,8 +330,11 @@ impl State {
             Accumulators::Joint(v) => columns(transposed(ids.iter().map(|g| v[*g as usize].parts()))),
             Accumulators::Lists(lists, n) => {
                 let (bounds, values) = lists.values(&places(ids, *n), ids.len());
-                let of = bounds.windows(2).enumerate();
-                Raw::Lists { groups: of.flat_map(|(g, w)| std::iter::repeat_n(g as u32, w[1] - w[0])).collect(), values }
+                Raw::Lists { groups: owners(&bounds), columns: vec![values] }
+            }
+            Accumulators::Collected(values, n) => {
+                let (bounds, columns) = values.columns(&places(ids, *n), ids.len())?;
+                Raw::Lists { groups: owners(&bounds), columns }
             }
             Accumulators::Distinct { pairs, counts } => {
                 let all: Vec<u32> = (0..pairs.len() as u32).collect();
@@ -315,9 +342,7 @@ impl State {
                 let Values::I32(owner) = &owner.values else { return Err(Error::bug("pairs without a group")) };
                 let owner: Vec<u32> = owner.iter().map(|g| *g as u32).collect();
                 let (bounds, kept) = by_place(&[(&owner, &all, &places(ids, counts.len()))], ids.len());
-                let of = bounds.windows(2).enumerate();
-                let groups = of.flat_map(|(g, w)| std::iter::repeat_n(g as u32, w[1] - w[0])).collect();
-                Raw::Lists { groups, values: pairs.key(1, &kept)? }
+                Raw::Lists { groups: owners(&bounds), columns: vec![pairs.key(1, &kept)?] }
             }
             Accumulators::Picks(picks) => Raw::Rows(picks.columns(ids)),
             _ => Raw::Rows(vec![self.results(ids)?]),
@@ -362,6 +387,7 @@ impl State {
                 return lists.select(selection, &places(ids, *n), ids.len());
             }
             (Accumulators::Picks(picks), _) => return Ok(picks.values(ids)),
+            (Accumulators::Collected(..), _) => return Err(Error::bug("lists are no results of one value")),
             (Accumulators::Spread(_) | Accumulators::Joint(_), op) => return Err(Error::bug(format!("{op:?} over moments"))),
             (Accumulators::Count(v) | Accumulators::Int(v), _) => Values::I64(ids.iter().map(|g| v[at(g)]).collect::<Vec<_>>().into()),
             (Accumulators::Sum(sums), _) => sums.values(ids),
@@ -407,6 +433,18 @@ impl State {
             _ => return Ok(out),
         };
         Ok(Vector::with_valid(values, out.valid))
+    }
+
+    /// The values of each group of `ids`, in their order, of a state that lists them; where each group's begin, and
+    /// at the end the end.
+    ///
+    /// # Errors
+    /// `Bug` for another state.
+    pub fn lists(&self, ids: &[u32]) -> Result<(Vec<usize>, Vector)> {
+        match &self.values {
+            Accumulators::Collected(values, n) => values.lists(&places(ids, *n), ids.len()),
+            _ => Err(Error::bug(format!("no lists of {:?}", self.op))),
+        }
     }
 
     /// Result of group `g`, for tests and single groups.
@@ -530,6 +568,11 @@ fn by_place<T: Copy + Default>(parts: &[(&[u32], &[T], &[u32])], n: usize) -> (V
     bounds.truncate(n + 1);
     out.truncate(end);
     (bounds, out)
+}
+
+/// The place of each value, of places that begin here.
+fn owners(bounds: &[usize]) -> Vec<u32> {
+    bounds.windows(2).enumerate().flat_map(|(g, w)| std::iter::repeat_n(g as u32, w[1] - w[0])).collect()
 }
 
 /// Rows of floats as columns.

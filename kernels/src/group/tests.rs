@@ -1,6 +1,7 @@
 use super::reference::{Reference, aggregate};
 use super::*;
 
+mod list;
 mod moments;
 mod pick;
 mod top;

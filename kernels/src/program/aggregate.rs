@@ -31,15 +31,26 @@ pub enum AggregateOp {
     Quantile(Fraction),
     /// The value of one row, nulls included.
     Pick(Pick),
+    /// All values, nulls included. Null of no rows.
+    List(Listing),
 }
 
-/// The row of a group whose value is picked: the first or last that came, or by a second argument.
+/// The row of a group whose value is picked: the first or last that came, or by further arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pick {
-    /// The order of the second argument, if there is one. Of rows that are equal in it any may be picked.
-    pub by: Option<KeyOrder>,
+    /// The orders of the arguments behind the value. Of rows that are equal in all of them any may be picked.
+    pub by: KeyOrders,
     /// The last row, else the first.
     pub last: bool,
+    /// Rows whose value is null do not count.
+    pub skip_nulls: bool,
+}
+
+/// The values of a group as a list: as they came, or by further arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Listing {
+    /// The orders of the arguments behind the value.
+    pub by: KeyOrders,
     /// Rows whose value is null do not count.
     pub skip_nulls: bool,
 }
@@ -51,6 +62,47 @@ pub struct KeyOrder {
     pub descending: bool,
     /// Nulls before all values.
     pub nulls_first: bool,
+}
+
+/// How several keys are ordered, the first of which decides. Plain data of a fixed size: no more than 32 keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyOrders {
+    len: u8,
+    /// A bit for each key, that of the first one lowest.
+    descending: u32,
+    nulls_first: u32,
+}
+
+impl KeyOrders {
+    /// None of more than 32 keys.
+    pub fn new(orders: &[KeyOrder]) -> Option<Self> {
+        let bits = |of: fn(&KeyOrder) -> bool| orders.iter().enumerate().fold(0, |bits, (i, o)| bits | u32::from(of(o)) << i);
+        let len = u8::try_from(orders.len()).ok().filter(|n| *n <= 32)?;
+        Some(Self { len, descending: bits(|o| o.descending), nulls_first: bits(|o| o.nulls_first) })
+    }
+
+    /// How many keys there are.
+    pub fn len(self) -> usize {
+        self.len.into()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// The order of each key.
+    pub fn iter(self) -> impl Iterator<Item = KeyOrder> {
+        let bit = |bits: u32, i: u8| bits.checked_shr(i.into()).is_some_and(|b| b & 1 == 1);
+        (0..self.len).map(move |i| KeyOrder { descending: bit(self.descending, i), nulls_first: bit(self.nulls_first, i) })
+    }
+
+    /// Last first.
+    pub fn reversed(self) -> Self {
+        let all = (1u64 << self.len.min(32)) as u32;
+        let flipped = |bits: u32| bits ^ all.wrapping_sub(1);
+        Self { len: self.len, descending: flipped(self.descending), nulls_first: flipped(self.nulls_first) }
+    }
 }
 
 /// What is read off the mean, the variance and the covariance. Of two arguments the first is y, the second x.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 mod aggregate;
 pub mod reference;
 
-pub use aggregate::{Aggregate, AggregateOp, Fraction, KeyOrder, Moment, Pick};
+pub use aggregate::{Aggregate, AggregateOp, Fraction, KeyOrder, KeyOrders, Listing, Moment, Pick};
 
 /// A register: the index of a column inside a program.
 pub type Reg = u16;
@@ -174,6 +174,9 @@ pub enum Instr {
     Cast { a: Reg, to: Type, scale: i8, out: Reg },
     /// `a LIKE pattern` (or NOT LIKE), a pattern of literal parts and `%`; null of a null.
     Like { a: Reg, pattern: String, negated: bool, out: Reg },
+    /// The start of the bin of `width` that the value lies in, counted from `origin`. Null of a null, and where the
+    /// value, its distance from the origin or the bin's start, times `unit`, does not fit 64 bits. `width` and `unit` are positive.
+    Bin { a: Reg, width: i64, origin: i64, unit: i64, out: Reg },
     /// A host function over the live rows (entry `call` of the program's calls): what no kernel covers.
     Call { call: u16, inputs: Vec<Reg>, out: Reg },
     /// Keep the rows whose condition is true.
@@ -190,7 +193,9 @@ impl Instr {
         match self {
             Instr::Const { .. } => vec![],
             Instr::Compare { a, b, .. } | Instr::Arith { a, b, .. } | Instr::Bool { a, b, .. } => vec![*a, *b],
-            Instr::Not { a, .. } | Instr::IsNull { a, .. } | Instr::Cast { a, .. } | Instr::Like { a, .. } => vec![*a],
+            Instr::Not { a, .. } | Instr::IsNull { a, .. } | Instr::Cast { a, .. } | Instr::Like { a, .. } | Instr::Bin { a, .. } => {
+                vec![*a]
+            }
             Instr::Select { cond, a, b, .. } => vec![*cond, *a, *b],
             Instr::Call { inputs, .. } => inputs.clone(),
             Instr::Filter { cond } => vec![*cond],
@@ -213,9 +218,11 @@ impl Instr {
             Instr::Compare { a, b, out, .. } | Instr::Arith { a, b, out, .. } | Instr::Bool { a, b, out, .. } => {
                 [a, b, out].into_iter().for_each(f);
             }
-            Instr::Not { a, out } | Instr::IsNull { a, out, .. } | Instr::Cast { a, out, .. } | Instr::Like { a, out, .. } => {
-                [a, out].into_iter().for_each(f)
-            }
+            Instr::Not { a, out }
+            | Instr::IsNull { a, out, .. }
+            | Instr::Cast { a, out, .. }
+            | Instr::Like { a, out, .. }
+            | Instr::Bin { a, out, .. } => [a, out].into_iter().for_each(f),
             Instr::Select { cond, a, b, out } => [cond, a, b, out].into_iter().for_each(f),
             Instr::Call { inputs, out, .. } => inputs.iter_mut().chain([out]).for_each(f),
             Instr::Filter { cond } => f(cond),
@@ -242,6 +249,7 @@ impl Instr {
             | Instr::Select { out, .. }
             | Instr::Cast { out, .. }
             | Instr::Like { out, .. }
+            | Instr::Bin { out, .. }
             | Instr::Call { out, .. }
             | Instr::Gather { out, .. } => Some(*out),
             Instr::Probe(p) => Some(p.rows),

@@ -40,6 +40,13 @@ const QUERIES: &[&str] = &[
     "select row_number() over (partition by a) r from (select * from (values (1),(1)) v(a) where a = 1) x",
     "select avg(arrow_cast(x, 'Decimal32(5, 2)')), avg(arrow_cast(x, 'Decimal64(12, 3)')) from (values (1.5),(2.5)) t(x)",
     "select avg(arrow_cast('9999999999999999999999999999999999', 'Decimal128(34, 0)')) from generate_series(1, 21476)",
+    // Columns that no kernel reads: lists and structs through filters, joins, sorts and the first rows of groups.
+    "select l, s, x from (select x, make_array(x, null, 7) l, named_struct('a', x, 'b', 'text') s from generate_series(1, 5000) g(x)) t \
+     where x % 3 = 1 and x < 4000",
+    "select a.x, b.l, b.s from generate_series(1, 3000) a(x) full join \
+     (select x * 2 k, make_array(x, 7) l, named_struct('a', x, 'b', make_array('text', null)) s from generate_series(1, 3000) g(x)) b on a.x = b.k",
+    "select x, l from (select x, case when x % 5 > 0 then make_array(x) end l from generate_series(1, 5000) g(x)) t where x > 9 order by x desc limit 9",
+    "select k, l from (select x % 7 k, make_array(x) l, row_number() over (partition by x % 7 order by x) n from generate_series(1, 5000) g(x)) t where n < 3",
     "select c1, sum(c2) from (select 1 c1, 1 c2 union select 2, 2 union select 3, coalesce(3, 0)) a group by c1",
 ];
 

@@ -50,11 +50,16 @@ async fn large_groups_agree_with_stock() {
     let numbers = "select k as key, count(*) n, sum(v) s, min(v) lo, max(v) hi, count(distinct t) d, cast(sum(f) as bigint) sf, \
                    count(v) filter (where f > 3) some from x group by k";
     let strings = "select length(s) + min(v) as key, count(*) n, sum(v) s, count(distinct v) d, length(min(t)) lo from x group by s";
+    let lists = "select coalesce(k, 5) as key, length(string_agg(t, ', ')) n, array_length(array_agg(v)) w, \
+                 try_cast(substr(array_to_string(array_agg(v order by f, t, c), ''), 1, 9) as bigint) o from x group by k";
+    let sets = "select coalesce(k, 5) as key, length(t) w, count(*) n, sum(v) s, grouping(t) g from x group by rollup(k, t)";
     let pairs = "select coalesce(k, 5) as key, count(*) n, length(t) w from x group by k, t";
     let clustered = "select c as key, count(*) n, sum(v) s, max(v) hi from x group by c";
     for (sql, columns, kind) in [
         (numbers, &["n", "s", "lo", "hi", "d", "sf", "some"][..], "radix"),
         (strings, &["n", "s", "d", "lo"][..], "radix"),
+        (lists, &["n", "w", "o"][..], "radix"),
+        (sets, &["w", "n", "s", "g"][..], "radix"),
         (pairs, &["n", "w"][..], "radix"),
         (clustered, &["n", "s", "hi"][..], ""),
     ] {

@@ -5,6 +5,7 @@
 mod aggregates;
 mod bad_files;
 mod bad_input;
+mod bins;
 mod cancel;
 mod corpus;
 mod decode;
@@ -23,6 +24,7 @@ mod reference;
 mod relay;
 mod resident;
 mod service;
+mod sets;
 mod slt;
 mod spill;
 mod stores;

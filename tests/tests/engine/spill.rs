@@ -100,6 +100,11 @@ async fn groups_go_to_disk() {
     let picks = "select k as key, first_value(v order by d) a, length(last_value(s order by d)) t, cast(last_value(d order by d) % 1009 as bigint) b, \
                  last_value(v ignore nulls order by d desc) c from l where d is not null group by k";
     same(&limited, &stock, picks, &["a", "t", "b", "c"]).await;
+    let lists = "select k as key, length(string_agg(s, ', ')) t, array_length(array_agg(v)) n, first_value(v order by s, d) a, \
+                 try_cast(substr(array_to_string(array_agg(v order by d desc, f), ''), 1, 9) as bigint) o from l where d is not null group by k";
+    same(&limited, &stock, lists, &["t", "n", "a", "o"]).await;
+    let sets = "select k as key, grouping(k, f, v) g, count(*) n, sum(v) s from l group by grouping sets((k), (k, f), (v), ())";
+    same(&limited, &stock, sets, &["g", "n", "s"]).await;
     // Stock DataFusion fails on a percentile of so many groups.
     let quantile = "select k as key, cast(round(percentile_cont(v, 0.25) * 4) as bigint) q from l group by k";
     same(&limited, &session(Some(4 << 30)), quantile, &["q"]).await;

@@ -2,7 +2,9 @@
 
 use super::frame::{VERSION, open, seal};
 use super::*;
-use crate::program::{AggregateCall, AggregateFunction, Call, Constant, ConstantSource, Fraction, Moment, Reg};
+use crate::program::{
+    AggregateCall, AggregateFunction, Call, Constant, ConstantSource, Fraction, GroupingSet, KeyOrder, KeyOrders, Listing, Moment, Reg,
+};
 use crate::program::{Instr, JoinKind, Probe, Program, Residual, Scope};
 use crate::{Placement, Sink, SortKey};
 use arrow::array::RecordBatch;
@@ -51,25 +53,33 @@ fn sample() -> (Program, Sink) {
             Instr::Gather { table: 0, column: 0, rows: 3, out: 8 },
             Instr::Const { constant: 1, out: 9 },
             Instr::Const { constant: 2, out: 10 },
+            Instr::Const { constant: 3, out: 11 },
+            Instr::Bin { a: 0, width: 60, origin: -3, unit: 1_000, out: 12 },
         ],
         constants: vec![
             Constant { source: ConstantSource::Literal(Value::Int(i128::MIN)), data_type: Int32 },
             Constant { source: ConstantSource::Literal(Value::F64(f64::NAN)), data_type: Float64 },
             Constant { source: ConstantSource::Late(lit(ScalarValue::Float32(Some(0.5)))), data_type: Float32 },
+            Constant { source: ConstantSource::Literal(Value::Null), data_type: Int32 },
         ],
         calls: vec![Call { expr, inputs: Arc::new(pattern), per_entry: true }],
-        types: vec![Int64, Decimal128(12, 2), Utf8, Int32, Int32, Int32, Boolean, Boolean, Int32, Float64, Float32],
+        types: vec![Int64, Decimal128(12, 2), Utf8, Int32, Int32, Int32, Boolean, Boolean, Int32, Float64, Float32, Int32, Int64],
     };
     let call = |function, args: &[Reg], returns| AggregateCall { function, args: args.to_vec(), filter: Some(7), returns };
     let quarter = Fraction::new(0.25).unwrap();
+    let by = KeyOrders::new(&[KeyOrder { descending: true, nulls_first: false }]).unwrap();
+    let ordered = Listing { by, skip_nulls: true };
     let aggregates = vec![
         call(AggregateFunction::Count, &[], Int64),
         call(AggregateFunction::Avg, &[1], Decimal128(16, 6)),
         call(AggregateFunction::Max, &[9], Float64),
         call(AggregateFunction::Moment(Moment::Corr), &[9, 9], Float64),
         call(AggregateFunction::Quantile(quarter), &[9], Float64),
+        call(AggregateFunction::ArrayAgg(ordered), &[0, 1], DataType::new_list(Int64, true)),
+        call(AggregateFunction::StringAgg(ordered, ", ".into()), &[2, 12], LargeUtf8),
     ];
-    (program, Sink::Group { keys: vec![8], aggregates })
+    let sets = vec![GroupingSet { keys: vec![8], total: false }, GroupingSet { keys: vec![11], total: true }];
+    (program, Sink::Group { keys: vec![8], sets, aggregates })
 }
 
 fn stage((program, sink): (Program, Sink)) -> StageExec {
@@ -78,7 +88,7 @@ fn stage((program, sink): (Program, Sink)) -> StageExec {
     let table = Sink::Build { keys: vec![0], columns: vec![1], null_equals_null: true };
     let build = StageExec::new("b", Arc::new(rows), table, Placement::cpu("test"), leaf(&[Int64, Int32]), vec![], leaf(&[Int32]).schema());
     let input = leaf(&[Int64, Decimal128(12, 2), Utf8]);
-    let schema = leaf(&[Int32, Int64, Decimal128(16, 6), Float64, Float64, Float64]).schema();
+    let schema = leaf(&[Int32, Int64, Decimal128(16, 6), Float64, Float64, Float64, DataType::new_list(Int64, true), LargeUtf8]).schema();
     StageExec::new("s7", Arc::new(program), sink, Placement::cpu("test"), input, vec![Arc::new(build)], schema).with_scope(Scope::Partial)
 }
 
@@ -115,11 +125,11 @@ fn everything_comes_back() {
 #[test]
 fn what_is_not_there_is_named() {
     type Break = fn(&mut Program, &mut Sink);
-    let breaks: [(&str, Break); 17] = [
+    let breaks: [(&str, Break); 19] = [
         ("there is no register 99", |p, _| p.instrs[1] = Instr::Filter { cond: 99 }),
         ("register 9 is read before it is written", |p, _| p.instrs[1] = Instr::Filter { cond: 9 }),
         ("register 7 is written twice", |p, _| p.instrs.insert(0, p.instrs[0].clone())),
-        ("there is no constant 3", |p, _| p.instrs[4] = Instr::Const { constant: 3, out: 9 }),
+        ("there is no constant 4", |p, _| p.instrs[4] = Instr::Const { constant: 4, out: 9 }),
         ("there is no call 1", |p, _| p.instrs[0] = Instr::Call { call: 1, inputs: vec![2], out: 7 }),
         ("is given 2", |p, _| p.instrs[0] = Instr::Call { call: 0, inputs: vec![2, 2], out: 7 }),
         ("there is no table 1", |p, _| p.instrs[3] = Instr::Gather { table: 1, column: 0, rows: 3, out: 8 }),
@@ -132,7 +142,9 @@ fn what_is_not_there_is_named() {
         ("register 5 is not boolean", |p, _| each_probe(p, |p| p.residual.as_mut().unwrap().cond = 5)),
         ("there is no input column 3", |p, _| p.inputs[0] = 3),
         ("input column 2 is Utf8", |p, _| p.inputs[0] = 2),
-        ("columns leave where 6 are declared", |_, s| *s = Sink::Collect { columns: vec![0] }),
+        ("columns leave where 8 are declared", |_, s| *s = Sink::Collect { columns: vec![0] }),
+        ("grouping set have other types", |_, s| each_set(s, |s| s.keys = vec![1])),
+        ("keys that are no constants", |_, s| each_set(s, |s| s.total = true)),
     ];
     for (what, change) in breaks {
         let (mut program, mut sink) = sample();
@@ -141,6 +153,12 @@ fn what_is_not_there_is_named() {
         let error = decode(&encode(&broken).unwrap(), &broken).unwrap_err();
         assert!(error.to_string().contains(what) && error.to_string().contains("s7"), "{what}: {error}");
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}");
+    }
+}
+
+fn each_set(s: &mut Sink, f: impl Fn(&mut GroupingSet)) {
+    if let Sink::Group { sets, .. } = s {
+        sets.iter_mut().for_each(f);
     }
 }
 
@@ -177,9 +195,9 @@ fn garbage_under_a_right_checksum_does_not_panic() {
         vec![SortKey { column: 4, descending: true, nulls_first: false }, SortKey { column: 0, descending: false, nulls_first: true }];
     let sinks = [
         group,
-        Sink::Sort { columns: vec![8, 0, 1, 9, 10, 2, 7], visible: 6, order, fetch: Some(3), groups: vec![1] },
-        Sink::Build { keys: vec![0, 8], columns: vec![8, 0, 1, 9, 10, 7], null_equals_null: false },
-        Sink::Collect { columns: vec![8, 0, 1, 9, 10, 7] },
+        Sink::Sort { columns: vec![8, 0, 1, 9, 10, 7, 11, 12, 2], visible: 8, order, fetch: Some(3), groups: vec![1] },
+        Sink::Build { keys: vec![0, 8], columns: vec![8, 0, 1, 9, 10, 7, 11, 12], null_equals_null: false },
+        Sink::Collect { columns: vec![8, 0, 1, 9, 10, 7, 11, 12] },
     ];
     let mut seed = 7u64;
     let mut random = |below: usize| {

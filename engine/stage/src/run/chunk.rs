@@ -13,7 +13,7 @@ use datafusion::logical_expr::ColumnarValue;
 use millstream_kernels::filter::{Selection, select};
 use millstream_kernels::join::ProbeScratch;
 use millstream_kernels::program::{Instr, Reg};
-use millstream_kernels::{Buf, Strings, Values, Vector, arith, boolean, cast, compare, gather, text};
+use millstream_kernels::{Buf, Strings, Values, Vector, arith, bins, boolean, cast, compare, gather, text};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -251,6 +251,7 @@ impl Chunks {
             Instr::IsNull { a, negated, .. } => boolean::is_null(regs.get(*a)?, *negated, n),
             Instr::Select { cond, a, b, .. } => boolean::select(regs.get(*cond)?, regs.get(*a)?, regs.get(*b)?, n)?,
             Instr::Cast { a, to, scale, .. } => cast::cast(regs.get(*a)?, *to, *scale)?,
+            Instr::Bin { a, width, origin, unit, .. } => bins::bin(regs.get(*a)?, *width, *origin, *unit)?,
             Instr::Like { a, pattern, negated, .. } => text::like(regs.get(*a)?, pattern, *negated, n)?,
             Instr::Call { call, inputs, .. } => self.call(*call, inputs, regs)?,
             Instr::Gather { table, column, rows, .. } => {

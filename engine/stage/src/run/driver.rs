@@ -255,7 +255,9 @@ impl Run<'_> {
             });
         }
         let sink = match sink {
-            Sink::Group { keys, aggregates } => WorkerSink::Group(Box::new(GroupSink::new(program, keys, aggregates)?)),
+            Sink::Group { keys, sets, aggregates } => {
+                WorkerSink::Group(Box::new(GroupSink::new(program, keys, aggregates)?.over(sets, bound)?))
+            }
             Sink::Build { keys, .. } => WorkerSink::Rows(RowsSink::new(program, sink.reads()).keyed(keys.len())),
             Sink::Sort { columns, order, fetch: Some(n), groups, .. } if !groups.is_empty() => {
                 let first = FirstRows::new(program, columns, groups, order, *n)?;

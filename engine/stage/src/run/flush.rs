@@ -51,7 +51,7 @@ impl Flushed {
         let (keys, states) = raw_groups(sink, &order)?;
         let of_state = |r: &Raw| match r {
             Raw::Rows(columns) => columns.iter().map(super::vector_size).sum(),
-            Raw::Lists { groups, values } => groups.len() * 4 + super::vector_size(values),
+            Raw::Lists { groups, columns } => groups.len() * 4 + columns.iter().map(super::vector_size).sum::<usize>(),
         };
         let bytes = keys.iter().map(super::vector_size).sum::<usize>() + states.iter().map(of_state).sum::<usize>();
         Ok(Self { bounds, keys, states, bytes })
@@ -79,10 +79,10 @@ impl Flushed {
         let n = end - start;
         let states = self.states.iter().map(|raw| match raw {
             Raw::Rows(columns) => Raw::Rows(columns.iter().map(|c| c.slice(start, n)).collect()),
-            Raw::Lists { groups: of, values } => {
+            Raw::Lists { groups: of, columns } => {
                 let (from, until) = (of.partition_point(|g| (*g as usize) < start), of.partition_point(|g| (*g as usize) < end));
                 let groups = of[from..until].iter().map(|g| g - start as u32).collect();
-                Raw::Lists { groups, values: values.slice(from, until - from) }
+                Raw::Lists { groups, columns: columns.iter().map(|c| c.slice(from, until - from)).collect() }
             }
         });
         (n > 0).then(|| (self.keys.iter().map(|k| k.slice(start, n)).collect(), states.collect()))
@@ -100,7 +100,9 @@ fn raw_groups(sink: &GroupSink, order: &[u32]) -> Result<(Vec<Vector>, Vec<Raw>)
     };
     let keys = sink.keys_of(order)?.into_iter().map(|k| Ok(plain(k)?.shared())).collect::<Result<Vec<_>>>()?;
     let raw = |s: &State| match s.raw(order)? {
-        Raw::Lists { groups, values } => Ok(Raw::Lists { groups, values: plain(values)?.shared() }),
+        Raw::Lists { groups, columns } => {
+            Ok(Raw::Lists { groups, columns: columns.into_iter().map(|c| Ok(plain(c)?.shared())).collect::<Result<_>>()? })
+        }
         Raw::Rows(columns) => Ok::<_, Error>(Raw::Rows(columns.into_iter().map(Vector::shared).collect())),
     };
     Ok((keys, sink.states().iter().map(raw).collect::<Result<Vec<_>>>()?))
@@ -120,7 +122,7 @@ fn stored_columns(keys: &[Vector], states: &[Raw], n: usize) -> Result<Vec<Array
     for s in states {
         match s {
             Raw::Rows(rows) => rows.iter().try_for_each(|c| spill::stored(c, n).map(|c| columns.push(c)))?,
-            Raw::Lists { groups, values } => columns.push(lists(groups, values, n)?),
+            Raw::Lists { groups, columns: rows } => rows.iter().try_for_each(|c| lists(groups, c, n).map(|c| columns.push(c)))?,
         }
     }
     Ok(columns)
@@ -133,7 +135,9 @@ fn stored_columns(keys: &[Vector], states: &[Raw], n: usize) -> Result<Vec<Array
 pub(super) fn add_stored(all: &mut GroupSink, columns: &[ArrayRef], rows: usize) -> Result<()> {
     // A state without groups has the shape of any other of its kind.
     let shapes = all.states().iter().map(|s| s.raw(&[])).collect::<std::result::Result<Vec<_>, _>>()?;
-    let wide = |s: &Raw| if let Raw::Rows(columns) = s { columns.len() } else { 1 };
+    let wide = |s: &Raw| match s {
+        Raw::Rows(columns) | Raw::Lists { columns, .. } => columns.len(),
+    };
     let mut at = all.key_count();
     if columns.len() != at + shapes.iter().map(wide).sum::<usize>() {
         return Err(Error::bug("columns of another group sink"));
@@ -144,7 +148,7 @@ pub(super) fn add_stored(all: &mut GroupSink, columns: &[ArrayRef], rows: usize)
         at += mine.len();
         match shape {
             Raw::Rows(_) => Ok(Raw::Rows(spill::block(mine, rows)?.columns)),
-            Raw::Lists { .. } => listed(&mine[0]),
+            Raw::Lists { .. } => listed(mine),
         }
     });
     let states = states.collect::<Result<Vec<_>>>()?;
@@ -201,7 +205,7 @@ impl OnDisk {
     }
 }
 
-/// A list of values for each of `n` groups; `groups` is ascending.
+/// A list of the values of each of `n` groups; `groups` is ascending.
 fn lists(groups: &[u32], values: &Vector, n: usize) -> Result<ArrayRef> {
     let ends = (0..=n).map(|g| groups.partition_point(|o| (*o as usize) < g) as i32);
     let offsets = OffsetBuffer::new(ScalarBuffer::from(ends.collect::<Vec<_>>()));
@@ -210,12 +214,19 @@ fn lists(groups: &[u32], values: &Vector, n: usize) -> Result<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(field, offsets, values, None)?))
 }
 
-fn listed(lists: &ArrayRef) -> Result<Raw> {
-    let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::bug("lists of values expected"))?;
-    let of = lists.offsets().windows(2).enumerate();
-    let groups: Vec<u32> = of.flat_map(|(g, w)| std::iter::repeat_n(g as u32, (w[1] - w[0]) as usize)).collect();
-    let first = lists.offsets()[0] as usize;
-    let values = lists.values().slice(first, groups.len());
-    let values = spill::block(&[values], groups.len())?.columns.remove(0);
-    Ok(Raw::Lists { groups, values })
+/// The rows of lists, the same of each column.
+fn listed(columns: &[ArrayRef]) -> Result<Raw> {
+    let (mut groups, mut rows) = (vec![], vec![]);
+    for c in columns {
+        let lists = c.as_list_opt::<i32>().ok_or_else(|| Error::bug("lists of values expected"))?;
+        let of = lists.offsets().windows(2).enumerate();
+        groups = of.flat_map(|(g, w)| std::iter::repeat_n(g as u32, (w[1] - w[0]) as usize)).collect();
+        let first = lists.offsets()[0] as usize;
+        rows.push(lists.values().slice(first, groups.len()));
+    }
+    let columns = spill::block(&rows, groups.len())?.columns;
+    if columns.iter().any(|c| c.values.len() != groups.len()) {
+        return Err(Error::bug("lists of different lengths"));
+    }
+    Ok(Raw::Lists { groups, columns })
 }

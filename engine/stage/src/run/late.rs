@@ -39,7 +39,10 @@ pub(super) struct LateKeys {
 impl LateKeys {
     /// The late keys of a stage, if it has any.
     pub(super) fn of(bound: &Bound, sink: &Sink) -> Option<Self> {
-        let Sink::Group { keys, aggregates } = sink else { return None };
+        let Sink::Group { keys, sets, aggregates } = sink else { return None };
+        if !sets.is_empty() {
+            return None;
+        }
         let program = &bound.program;
         let mut reduced: Vec<Reg> = vec![];
         let mut sources: Vec<Option<Source>> = vec![None; keys.len()];
@@ -84,7 +87,7 @@ impl LateKeys {
             })
         });
         let sources = sources.collect();
-        let late = Sink::Group { keys: reduced, aggregates: aggregates.clone() };
+        let late = Sink::Group { keys: reduced, sets: vec![], aggregates: aggregates.clone() };
         let mut trimmed = program.as_ref().clone();
         trimmed.instrs = needed(&trimmed.instrs, &late.reads());
         let regroup = (!unique).then(|| (Arc::clone(program), sink.clone()));
@@ -96,7 +99,7 @@ impl LateKeys {
     /// # Errors
     /// What the kernels raise.
     pub(super) fn finish(&self, groups: &mut GroupSink, checked: bool) -> Result<Block> {
-        let Some((program, Sink::Group { keys, aggregates })) = &self.regroup else {
+        let Some((program, Sink::Group { keys, aggregates, .. })) = &self.regroup else {
             let mut block = groups.finish(checked)?;
             let Sink::Group { keys, .. } = &self.sink else { return Err(Error::bug("group sink expected")) };
             let results = block.columns.split_off(keys.len());

@@ -98,7 +98,7 @@ async fn finish_parts(
         let (groups, program, sink, time, late) = (Arc::clone(&groups), Arc::clone(program), sink.clone(), time.clone(), late.clone());
         pool.run(move || {
             let _timer = time.timer();
-            let Sink::Group { keys, aggregates } = &sink else { return Err(Error::bug("group sink expected")) };
+            let Sink::Group { keys, aggregates, .. } = &sink else { return Err(Error::bug("group sink expected")) };
             let mut all = GroupSink::new(&program, keys, aggregates)?;
             groups.iter().flat_map(GroupSink::flushed).try_for_each(|f| f.add_to(&mut all, part))?;
             match late {
@@ -124,7 +124,7 @@ async fn finish_apart(
     checked: bool,
     time: &Time,
 ) -> Result<Apart> {
-    let Sink::Group { keys, aggregates } = sink.clone() else { return Err(Error::bug("group sink expected")) };
+    let Sink::Group { keys, aggregates, .. } = sink.clone() else { return Err(Error::bug("group sink expected")) };
     let (program, first) = (Arc::clone(program), time.clone());
     let found = pool.run(move || {
         let _timer = first.timer();
@@ -168,7 +168,7 @@ pub(super) async fn merge_groups(
 }
 
 fn merged(groups: &[GroupSink], program: &crate::Program, sink: &Sink, part: usize, parts: usize) -> Result<GroupSink> {
-    let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
+    let Sink::Group { keys, aggregates, .. } = sink else { return Err(Error::bug("group sink expected")) };
     let mut all = GroupSink::new(program, keys, aggregates)?;
     add_all(&mut all, groups, part, parts)?;
     Ok(all)

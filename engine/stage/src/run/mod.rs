@@ -9,6 +9,7 @@ mod flush;
 pub mod gpu;
 mod late;
 mod learned;
+mod listed;
 mod merge;
 mod metrics;
 mod parts;

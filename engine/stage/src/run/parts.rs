@@ -53,7 +53,7 @@ impl Parts {
     }
 
     fn merged(&self, files: &[OnDisk], part: usize, level: u32, take: &mut dyn FnMut(Block) -> Result<()>) -> Result<()> {
-        let Sink::Group { keys, aggregates } = &self.sink else { return Err(Error::bug("group sink expected")) };
+        let Sink::Group { keys, aggregates, .. } = &self.sink else { return Err(Error::bug("group sink expected")) };
         let mut all = GroupSink::new(&self.program, keys, aggregates)?.at_level(level);
         let held = self.reservation.new_empty();
         for file in files {

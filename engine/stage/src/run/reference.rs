@@ -7,15 +7,14 @@ use super::chunk::evaluate;
 use super::driver::{Held, Output};
 use super::{Bound, Built};
 use crate::convert::Block;
-use crate::program::{AggregateCall, AggregateFunction, Program, Sink, SortKey, physical};
+use crate::program::{AggregateCall, AggregateFunction, ConstantSource, GroupingSet, Program, Sink, SortKey, physical};
 use crate::{Error, Result};
 use arrow::datatypes::DataType;
 use millstream_kernels::group::KeyType;
-use millstream_kernels::group::reference::{Reference, aggregate};
+use millstream_kernels::group::reference::{Reference, aggregate, list};
 use millstream_kernels::join::reference::matches;
 use millstream_kernels::program::{Instr, JoinKind, Probe, Reg, Type};
-use millstream_kernels::{Value, Vector, arith, boolean, cast, compare, gather, text};
-use std::cell::RefCell;
+use millstream_kernels::{Value, Vector, arith, bins, boolean, cast, compare, gather, text};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -173,6 +172,7 @@ impl RowProgram {
                 Value::Str(s) => Value::Bool(text::reference::like(s, pattern) != *negated),
                 _ => Value::Null,
             },
+            Instr::Bin { a, width, origin, unit, .. } => bins::reference(get(a), *width, *origin, *unit),
             Instr::Cast { a, to, scale, .. } => cast::reference(get(a), *to, *scale),
             Instr::Gather { table, column, rows, .. } => match get(rows) {
                 Value::Int(b) => self.bound.tables[*table as usize].columns[*column as usize].value(*b as usize)?,
@@ -248,8 +248,12 @@ impl ReferenceSink {
                 let built = Built::new(all.columns, &key_types, payload, types[keys.len()..].to_vec(), all.rows, *null_equals_null)?;
                 Ok(Output::Table(Arc::new(built)))
             }
-            Sink::Group { keys, aggregates } => {
-                Ok(Output::Blocks(vec![group(&self.rows, program, keys, aggregates, checked)?], Held::default()))
+            Sink::Group { keys, sets, aggregates } => {
+                let sets = match &sets[..] {
+                    [] => vec![GroupingSet { keys: keys.clone(), total: false }],
+                    sets => sets.to_vec(),
+                };
+                Ok(Output::Blocks(vec![group(&reads, &self.rows, program, &sets, aggregates, checked)?], Held::default()))
             }
         }
     }
@@ -274,21 +278,26 @@ fn block(rows: &[Row], types: &[DataType]) -> Result<Block> {
     Ok(Block { columns, rows: rows.len() })
 }
 
-fn group(rows: &[Row], program: &Program, keys: &[Reg], calls: &[AggregateCall], checked: bool) -> Result<Block> {
+/// Rows of the registers `reads`, in a group of each set.
+fn group(reads: &[Reg], rows: &[Row], program: &Program, sets: &[GroupingSet], calls: &[AggregateCall], checked: bool) -> Result<Block> {
     let mut groups = Reference::default();
-    for row in rows {
-        let cells = RefCell::new(row[keys.len()..].iter());
-        let next = || cells.borrow_mut().next().cloned().unwrap_or(Value::Null);
-        let args = calls
-            .iter()
-            .map(|c| {
-                let args = c.args.iter().map(|_| next()).collect();
-                let keep = c.filter.is_none_or(|_| next() == Value::Bool(true));
-                keep.then_some(args)
-            })
-            .collect();
-        groups.add(row[..keys.len()].to_vec(), args);
+    for (set, row) in rows.iter().flat_map(|row| sets.iter().map(move |set| (set, row))) {
+        let value = |r: &Reg| reads.iter().position(|read| read == r).map_or(Value::Null, |at| row[at].clone());
+        let keeps = |c: &AggregateCall| c.filter.is_none_or(|f| value(&f) == Value::Bool(true));
+        let args = calls.iter().map(|c| keeps(c).then(|| c.args.iter().map(value).collect())).collect();
+        groups.add(set.keys.iter().map(value).collect(), args);
     }
+    let constant = |r: &Reg| {
+        let written = program.instrs.iter().find_map(|i| match i {
+            Instr::Const { constant, out } if out == r => Some(&program.constants[usize::from(*constant)].source),
+            _ => None,
+        });
+        if let Some(ConstantSource::Literal(v)) = written { v.clone() } else { Value::Null }
+    };
+    for set in sets.iter().filter(|s| s.total) {
+        groups.add(set.keys.iter().map(constant).collect(), vec![None; calls.len()]);
+    }
+    let keys = &sets[0].keys;
     let mut out: Vec<Row> = vec![];
     for (key, bag) in groups.groups() {
         let mut row = key.clone();
@@ -305,8 +314,12 @@ fn group(rows: &[Row], program: &Program, keys: &[Reg], calls: &[AggregateCall],
 }
 
 fn call(c: &AggregateCall, rows: &[Vec<Value>], program: &Program, checked: bool) -> Result<Value> {
+    if let AggregateFunction::StringAgg(l, between) = &c.function {
+        let texts: Vec<String> = list(*l, rows).into_iter().filter_map(|v| if let Value::Str(s) = v { Some(s) } else { None }).collect();
+        return Ok(if texts.is_empty() { Value::Null } else { Value::Str(texts.join(between)) });
+    }
     let states: Vec<Value> = c.function.states().into_iter().map(|op| aggregate(op, rows)).collect();
-    Ok(match (c.function, &states[..]) {
+    Ok(match (&c.function, &states[..]) {
         (AggregateFunction::Avg, [Value::Null, _]) => Value::Null,
         (AggregateFunction::Avg, [Value::F64(s), Value::Int(n)]) => Value::F64(s / *n as f64),
         (AggregateFunction::Avg, [Value::Int(s), Value::Int(n)]) => match &c.returns {

@@ -1,12 +1,13 @@
 //! Sinks on the CPU: what each worker keeps, and how the workers' parts become one.
 
-use super::Built;
 use super::chunk::{Registers, RowSink};
 use super::flush::{self, Flushed, OnDisk};
+use super::listed::listed;
 use super::spill::Spiller;
 use super::top::FirstRows;
+use super::{Bound, Built};
 use crate::convert::{Block, to_array};
-use crate::program::{AggregateCall, AggregateFunction, Program, Sink, SortKey};
+use crate::program::{AggregateCall, AggregateFunction, GroupingSet, Instr, Program, Sink, SortKey, Type, physical};
 use crate::{Cancel, Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
@@ -21,6 +22,8 @@ use std::sync::Arc;
 /// Groups of one worker, or of all.
 pub struct GroupSink {
     keys: Vec<Reg>,
+    /// Grouping sets: each row is in a group of each of these.
+    sets: Vec<Vec<Reg>>,
     calls: Vec<AggregateCall>,
     groups: Groups,
     states: Vec<State>,
@@ -56,6 +59,7 @@ impl GroupSink {
         }
         Ok(Self {
             keys: keys.to_vec(),
+            sets: vec![keys.to_vec()],
             calls: calls.to_vec(),
             groups: Groups::new(&types),
             states: states(&fresh)?,
@@ -100,6 +104,30 @@ impl GroupSink {
     /// As [`Groups::merge`].
     pub(super) fn numbered(&mut self, other: &GroupSink, ids: &[u32]) -> Result<Vec<u32>> {
         Ok(if self.global { vec![0; ids.len()] } else { self.groups.merge(&other.groups, ids)? })
+    }
+
+    /// The sink of grouping sets, if there are any. Those of no key have their group from the start.
+    ///
+    /// # Errors
+    /// What the kernels raise.
+    pub(super) fn over(mut self, sets: &[GroupingSet], bound: &Bound) -> Result<Self> {
+        if sets.is_empty() {
+            return Ok(self);
+        }
+        let instrs = &bound.program.instrs;
+        let constant = |r: &Reg| {
+            let written = instrs.iter().find_map(|i| match i {
+                Instr::Const { constant, out } if out == r => bound.constants.get(usize::from(*constant)),
+                _ => None,
+            });
+            written.ok_or_else(|| Error::bug("a total over keys that are no constants"))
+        };
+        for set in sets.iter().filter(|s| s.total) {
+            let keys = set.keys.iter().map(constant).collect::<Result<Vec<_>>>()?;
+            self.groups.ids(&keys, 1, &mut vec![])?;
+        }
+        self.sets = sets.iter().map(|s| s.keys.clone()).collect();
+        Ok(self)
     }
 
     /// Groups that are one part of those that were divided `level` times.
@@ -319,10 +347,16 @@ impl GroupSink {
         for (c, scale) in self.calls.iter().zip(self.scales.iter().copied()) {
             let states = &mut self.states[at..at + c.function.width()];
             at += states.len();
+            if let AggregateFunction::ArrayAgg(_) | AggregateFunction::StringAgg(..) = c.function {
+                columns.push(listed(c, states[0].lists(ids)?)?);
+                continue;
+            }
             let first = states[0].finish(ids, n, checked)?;
             columns.push(match c.function {
                 AggregateFunction::Avg => average(&first, &states[1].finish(ids, n, checked)?, &c.returns, scale)?,
                 AggregateFunction::Sum if checked => fitting(first, &c.returns)?,
+                // Floats of 32 bits and unsigned integers of 64 have no register of their own.
+                _ if physical(&c.returns) == Type::Any => Vector::new(Values::Any(to_array(&first, &c.returns, ids.len())?)),
                 _ => first,
             });
         }
@@ -384,15 +418,24 @@ pub fn average(sum: &Vector, count: &Vector, returns: &DataType, sum_scale: i8) 
 
 impl RowSink for GroupSink {
     fn consume(&mut self, regs: &mut Registers) -> Result<()> {
-        for r in self.keys.iter().copied().chain(self.calls.iter().flat_map(|c| c.args.iter().copied().chain(c.filter))) {
+        for r in self.sets.iter().flatten().copied().chain(self.calls.iter().flat_map(|c| c.args.iter().copied().chain(c.filter))) {
             regs.sync(r)?;
         }
-        let regs: &Registers = regs;
+        for set in 0..self.sets.len() {
+            self.group(set, regs)?;
+        }
+        if self.is_full() { self.flush() } else { Ok(()) }
+    }
+}
+
+impl GroupSink {
+    /// Adds the live rows to their groups of set `set`.
+    fn group(&mut self, set: usize, regs: &Registers) -> Result<()> {
         self.ids.clear();
         if self.global {
             self.ids.resize(regs.rows, 0);
         } else {
-            let keys = self.keys.iter().map(|k| regs.get(*k)).collect::<Result<Vec<_>>>()?;
+            let keys = self.sets[set].iter().map(|k| regs.get(*k)).collect::<Result<Vec<_>>>()?;
             self.groups.ids(&keys, regs.rows, &mut self.ids)?;
         }
         let groups = self.len();
@@ -406,7 +449,7 @@ impl RowSink for GroupSink {
             at += c.function.width();
         }
         self.rows += regs.rows;
-        if self.is_full() { self.flush() } else { Ok(()) }
+        Ok(())
     }
 }
 

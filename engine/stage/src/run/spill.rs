@@ -159,9 +159,10 @@ pub(super) fn stored(v: &Vector, rows: usize) -> Result<ArrayRef> {
         Values::Any(a) => a.data_type().clone(),
     };
     let array = to_array(v, &physical, rows)?;
-    Ok(match array.as_string_view_opt() {
-        Some(views) => Arc::new(views.gc()),
-        None => array,
+    Ok(match (array.as_string_view_opt(), array.as_binary_view_opt()) {
+        (Some(views), _) => Arc::new(views.gc()),
+        (_, Some(views)) => Arc::new(views.gc()),
+        _ => array,
     })
 }
 

@@ -1,11 +1,11 @@
-//! The value of one row of each group: of the first that came, of the last, or by the order of a key.
+//! The value of one row of each group: of the first that came, of the last, or by the order of keys.
 
-use super::lists::ordered;
+use super::rank::{encoded, ranks};
 use crate::program::{KeyOrder, Pick};
-use crate::value::canonical_f64;
 use crate::vector::{Strings, Values, Vector};
 use crate::{Error, Result};
-use arrow::array::StringViewArray;
+use arrow::array::{AsArray, BinaryViewArray, StringViewArray};
+use std::sync::Arc;
 
 /// A row's value a group.
 pub struct Picks {
@@ -14,9 +14,48 @@ pub struct Picks {
     /// Whether the value is not null.
     valid: Vec<u8>,
     /// What the row is picked by: least first. All alike without a key.
-    keys: Vec<i128>,
+    keys: Keys,
     /// Whether there is a row.
     set: Vec<u8>,
+}
+
+/// The key of each group's row: a number, or bytes for a string and for several keys.
+enum Keys {
+    Ranks(Vec<i128>),
+    Bytes(Vec<Box<[u8]>>),
+}
+
+/// The keys of rows that come.
+enum Offered {
+    Ranks(Vec<i128>),
+    Bytes(BinaryViewArray),
+}
+
+impl Keys {
+    /// Whether row `i` comes before the row that group `g` has.
+    fn is_before(&self, offered: &Offered, i: usize, g: usize) -> bool {
+        match (self, offered) {
+            (Self::Ranks(mine), Offered::Ranks(keys)) => keys[i] < mine[g],
+            (Self::Bytes(mine), Offered::Bytes(keys)) => keys.value(i) < &mine[g][..],
+            // Only a part that no row came to has keys of the other kind.
+            _ => false,
+        }
+    }
+
+    fn set(&mut self, g: usize, offered: &Offered, i: usize) {
+        match (self, offered) {
+            (Self::Ranks(mine), Offered::Ranks(keys)) => mine[g] = keys[i],
+            (Self::Bytes(mine), Offered::Bytes(keys)) => mine[g] = keys.value(i).into(),
+            _ => {}
+        }
+    }
+
+    fn resize(&mut self, groups: usize) {
+        match self {
+            Self::Ranks(v) => v.resize(groups, 0),
+            Self::Bytes(v) => v.resize(groups, Box::default()),
+        }
+    }
 }
 
 enum Cells {
@@ -34,7 +73,7 @@ impl Picks {
             crate::program::Type::Str => Cells::Text(vec![]),
             _ => Cells::Int(vec![]),
         };
-        Self { pick, values, valid: vec![], keys: vec![], set: vec![] }
+        Self { pick, values, valid: vec![], keys: Keys::Ranks(vec![]), set: vec![] }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -48,7 +87,11 @@ impl Picks {
             Cells::Float(v) => v.capacity() * 8,
             Cells::Text(v) => v.iter().map(|s| s.capacity() + 24).sum(),
         };
-        values + self.keys.capacity() * 16 + self.valid.capacity() + self.set.capacity()
+        let keys = match &self.keys {
+            Keys::Ranks(v) => v.capacity() * 16,
+            Keys::Bytes(v) => v.capacity() * 16 + v.iter().map(|k| k.len()).sum::<usize>(),
+        };
+        values + keys + self.valid.capacity() + self.set.capacity()
     }
 
     pub(super) fn grow(&mut self, groups: usize) {
@@ -59,7 +102,7 @@ impl Picks {
             Cells::Text(v) => v.resize(groups, String::new()),
         }
         self.valid.resize(groups, 0);
-        self.keys.resize(groups, 0);
+        self.keys.resize(groups);
         self.set.resize(groups, 0);
     }
 
@@ -70,36 +113,46 @@ impl Picks {
 
     /// Rows of a chunk: their values, and their keys where there are any.
     pub(super) fn add(&mut self, ids: &[u32], args: &[&Vector], live: Option<&[u8]>) -> Result<()> {
-        let keys = match (args, self.pick.by) {
-            ([_, key], Some(by)) => {
-                let last = self.pick.last;
-                ranks(key, ids.len(), KeyOrder { descending: by.descending != last, nulls_first: by.nulls_first != last })?
-            }
-            ([_], None) => vec![0; ids.len()],
-            _ => return Err(Error::bug(format!("{:?} of {} arguments", self.pick, args.len()))),
+        let [value, keys @ ..] = args else { return Err(Error::bug(format!("{:?} of no argument", self.pick))) };
+        let by = if self.pick.last { self.pick.by.reversed() } else { self.pick.by };
+        let orders: Vec<KeyOrder> = by.iter().collect();
+        let keys = match (keys, &orders[..]) {
+            ([], []) => Offered::Ranks(vec![0; ids.len()]),
+            ([key], [order]) if !matches!(key.values, Values::Str(_)) => Offered::Ranks(ranks(key, ids.len(), *order)?),
+            _ => Offered::Bytes(encoded(keys, ids.len(), by)?),
         };
-        self.put(ids, args[0], &keys, live)
+        self.put(ids, value, &keys, live)
     }
 
     /// What [`Picks::columns`] gave of other groups.
     pub(super) fn merge(&mut self, to: &[u32], columns: &[Vector]) -> Result<()> {
         let [values, keys, set] = columns else { return Err(Error::bug("picked values, keys and marks expected")) };
         let set = crate::boolean::is_true(set, to.len())?;
-        self.put(to, values, &crate::compare::widened(&keys.values, to.len())?, Some(&set))
+        let keys = match &keys.values {
+            Values::Any(bytes) => Offered::Bytes(bytes.as_byte_view_opt().cloned().ok_or_else(|| Error::bug("keys as bytes expected"))?),
+            ranks => Offered::Ranks(crate::compare::widened(ranks, to.len())?),
+        };
+        self.put(to, values, &keys, Some(&set))
     }
 
-    fn put(&mut self, ids: &[u32], arg: &Vector, keys: &[i128], live: Option<&[u8]>) -> Result<()> {
+    fn put(&mut self, ids: &[u32], arg: &Vector, keys: &Offered, live: Option<&[u8]>) -> Result<()> {
+        if let (Keys::Ranks(_), Offered::Bytes(_)) = (&self.keys, keys)
+            && !self.set.contains(&1)
+        {
+            self.keys = Keys::Bytes(vec![Box::default(); self.set.len()]);
+        }
         if let (Cells::Int(v), Values::I128(_)) = (&self.values, &arg.values) {
             self.values = Cells::Wide(v.iter().map(|v| i128::from(*v)).collect());
         }
         // Of equal keys the first row stays, unless the last one is asked for.
-        let latest = self.pick.last && self.pick.by.is_none();
+        let latest = self.pick.last && self.pick.by.is_empty();
         for (i, g) in ids.iter().enumerate().filter(|(i, _)| live.is_none_or(|l| l[*i] != 0)) {
             let g = *g as usize;
-            if self.set[g] != 0 && keys[i] >= self.keys[g] && !latest {
+            if self.set[g] != 0 && !latest && !self.keys.is_before(keys, i, g) {
                 continue;
             }
-            (self.set[g], self.keys[g]) = (1, keys[i]);
+            self.set[g] = 1;
+            self.keys.set(g, keys, i);
             self.valid[g] = u8::from(!arg.is_null(i));
             match (&mut self.values, &arg.values) {
                 (Cells::Int(out), Values::Bool(v)) => out[g] = v[i].into(),
@@ -119,7 +172,10 @@ impl Picks {
     /// The values, keys and marks of these groups.
     pub(super) fn columns(&self, ids: &[u32]) -> Vec<Vector> {
         let at = |g: &u32| *g as usize;
-        let keys = Values::I128(ids.iter().map(|g| self.keys[at(g)]).collect::<Vec<_>>().into());
+        let keys = match &self.keys {
+            Keys::Ranks(v) => Values::I128(ids.iter().map(|g| v[at(g)]).collect::<Vec<_>>().into()),
+            Keys::Bytes(v) => Values::Any(Arc::new(BinaryViewArray::from_iter_values(ids.iter().map(|g| &v[at(g)])))),
+        };
         let set = Values::Bool(ids.iter().map(|g| self.set[at(g)]).collect::<Vec<_>>().into());
         vec![self.values(ids), Vector::new(keys), Vector::new(set)]
     }
@@ -136,32 +192,4 @@ impl Picks {
         let valid: Vec<u8> = ids.iter().map(|g| self.valid[at(g)]).collect();
         Vector::with_valid(values, valid.contains(&0).then(|| valid.into()))
     }
-}
-
-/// Integers whose order is that of the keys.
-///
-/// # Errors
-/// `Bug` for strings.
-pub(crate) fn ranks(key: &Vector, n: usize, order: KeyOrder) -> Result<Vec<i128>> {
-    let expanded;
-    let key = if key.constant {
-        expanded = crate::gather::expand(key, n)?;
-        &expanded
-    } else {
-        key
-    };
-    let null = if order.nulls_first { i128::MIN } else { i128::MAX };
-    let mut out: Vec<i128> = match &key.values {
-        Values::Bool(v) => v[..n].iter().map(|v| i128::from(*v)).collect(),
-        Values::F64(v) => v[..n].iter().map(|v| i128::from(ordered(canonical_f64(*v)))).collect(),
-        values => crate::compare::widened(values, n)?,
-    };
-    for (i, rank) in out.iter_mut().enumerate() {
-        *rank = match key.is_null(i) {
-            true => null,
-            false if order.descending => -*rank,
-            false => *rank,
-        };
-    }
-    Ok(out)
 }

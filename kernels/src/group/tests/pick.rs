@@ -1,5 +1,5 @@
 use super::*;
-use crate::program::{KeyOrder, Pick};
+use crate::program::{KeyOrder, KeyOrders, Pick};
 use crate::vector::Buf;
 
 const GROUPS: usize = 5;
@@ -12,6 +12,10 @@ fn keys(g: &mut Gen, ty: Type, n: usize) -> Vector {
         Type::I32 => Values::I32(order.iter().map(|v| *v as i32).collect::<Vec<_>>().into()),
         Type::F64 => Values::F64(order.iter().map(|v| *v as f64 / 3.0).collect::<Vec<_>>().into()),
         Type::Decimal => Values::I128(order.iter().map(|v| i128::from(*v) << 70).collect::<Vec<_>>().into()),
+        Type::Str => {
+            let text = order.iter().map(|v| format!("{:03} and more of it", v + 500));
+            Values::Str(crate::Strings::View(arrow::array::StringViewArray::from_iter_values(text)))
+        }
         _ => Values::I64(order.into()),
     };
     let valid: Option<Buf<u8>> = (n > 0 && g.below(2) == 0).then(|| (0..n).map(|i| u8::from(i != n / 2)).collect::<Vec<_>>().into());
@@ -21,34 +25,38 @@ fn keys(g: &mut Gen, ty: Type, n: usize) -> Vector {
 #[test]
 fn agrees_with_the_reference_whole_and_in_parts() {
     let mut g = Gen::new(41);
-    for round in 0..240 {
-        let (ty, key_ty) = (TYPES[round % 6], [Type::I32, Type::I64, Type::F64, Type::Decimal][round / 6 % 4]);
+    for round in 0..480 {
+        let (ty, key_ty) = (TYPES[round % 6], [Type::I32, Type::I64, Type::F64, Type::Decimal, Type::Str][round / 6 % 5]);
         let flag = |bit: usize| round >> bit & 1 == 1;
-        let by = (round % 5 > 0).then_some(KeyOrder { descending: flag(0), nulls_first: flag(1) });
-        let op = Pick(Pick { by, last: flag(2), skip_nulls: flag(3) });
         let n = g.below(200) as usize;
+        // No key, one, or several, the last of which decides.
+        let mut args = vec![g.vector(ty, n, false)];
+        let mut orders = vec![];
+        for key in 0..round % 4 {
+            let (last, tied) = (key + 1 == round % 4, TYPES[g.below(6) as usize]);
+            args.push(if last { keys(&mut g, key_ty, n) } else { g.vector(tied, n, false) });
+            orders.push(KeyOrder { descending: flag(key), nulls_first: flag(key + 1) });
+        }
+        let op = Pick(Pick { by: KeyOrders::new(&orders).unwrap(), last: flag(2), skip_nulls: flag(3) });
         let ids: Vec<u32> = (0..n).map(|_| g.below(GROUPS as u64 - 1) as u32).collect();
-        let (value, key) = (g.vector(ty, n, false), keys(&mut g, key_ty, n));
         let filter = (g.below(2) == 0).then(|| g.vector(Type::Bool, n, false));
         let mut rows = vec![vec![]; GROUPS];
         for (i, id) in ids.iter().enumerate() {
             if filter.as_ref().is_none_or(|f| f.value(i).unwrap() == Value::Bool(true)) {
-                rows[*id as usize].push(vec![value.value(i).unwrap(), key.value(i).unwrap()]);
+                rows[*id as usize].push(args.iter().map(|a| a.value(i).unwrap()).collect::<Vec<_>>());
             }
         }
         let new = || State::new(op, KeyType::new(ty, 38)).unwrap();
         let mut whole = new();
-        fn args<'a>(value: &'a Vector, key: &'a Vector, by: Option<KeyOrder>) -> Vec<&'a Vector> {
-            if by.is_some() { vec![value, key] } else { vec![value] }
-        }
-        whole.update(&ids, GROUPS, &args(&value, &key, by), filter.as_ref()).unwrap();
+        whole.update(&ids, GROUPS, &args.iter().collect::<Vec<_>>(), filter.as_ref()).unwrap();
         // The parts meet in the order of the rows, so that without a key the first is the first.
         let mut merged = new();
         let all: Vec<u32> = (0..GROUPS as u32).collect();
         for (from, until) in [(0, n / 3), (n / 3, n)] {
             let cut = |v: &Vector| v.slice(from, until - from);
             let mut part = new();
-            part.update(&ids[from..until], GROUPS, &args(&cut(&value), &cut(&key), by), filter.as_ref().map(cut).as_ref()).unwrap();
+            let args: Vec<Vector> = args.iter().map(cut).collect();
+            part.update(&ids[from..until], GROUPS, &args.iter().collect::<Vec<_>>(), filter.as_ref().map(cut).as_ref()).unwrap();
             merged.merge(&part, &all, &all, GROUPS).unwrap();
         }
         for (group, rows) in rows.iter().enumerate() {

@@ -46,9 +46,12 @@ pub(super) struct TablePart {
 
 /// Why no split makes the stage's program one for the device, if so.
 pub(super) fn refusal(program: &Program, sink: &Sink) -> Option<String> {
-    let Sink::Group { aggregates, .. } = sink else {
+    let Sink::Group { sets, aggregates, .. } = sink else {
         return Some(format!("no compute shader covers a {} sink", sink.name()));
     };
+    if !sets.is_empty() {
+        return Some("no compute shader covers grouping sets".into());
+    }
     for i in &program.instrs {
         if let Instr::Probe(p) = i
             && p.kind.has_tail()
@@ -59,7 +62,7 @@ pub(super) fn refusal(program: &Program, sink: &Sink) -> Option<String> {
     aggregates.iter().find_map(|a| {
         let ty = a.args.first().map_or(Type::I64, |r| program.ty(*r));
         let covered = match a.function {
-            AggregateFunction::Count => ty != Type::Any,
+            AggregateFunction::Count => ty != Type::Any && a.args.len() < 2,
             AggregateFunction::Sum | AggregateFunction::Avg | AggregateFunction::Min | AggregateFunction::Max => {
                 matches!(ty, Type::I32 | Type::I64 | Type::Decimal)
             }
@@ -95,7 +98,7 @@ fn is_device(ty: Type) -> bool {
 }
 
 fn has_shader(program: &Program, i: &Instr) -> bool {
-    !matches!(i, Instr::Call { .. }) && i.reads().into_iter().chain(i.out()).all(|r| is_device(program.ty(r)))
+    !matches!(i, Instr::Call { .. } | Instr::Bin { .. }) && i.reads().into_iter().chain(i.out()).all(|r| is_device(program.ty(r)))
 }
 
 fn can_be_probed(program: &Program, p: &Probe) -> bool {
@@ -146,7 +149,7 @@ impl<'a> Places<'a> {
                 }
             }
         }
-        let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
+        let Sink::Group { keys, aggregates, .. } = sink else { return Err(Error::bug("group sink expected")) };
         let counted = aggregates.iter().flat_map(|a| a.args.iter().copied()).filter(|r| !is_device(program.ty(*r)));
         keys.iter().copied().chain(counted).for_each(|r| host[usize::from(r)] = true);
         Ok(Self { program, on_device, table_of, constant, host, host_filter: vec![false; program.instrs.len()] })
@@ -196,7 +199,7 @@ impl<'a> Places<'a> {
     }
 
     fn parts(&self, sink: &Sink) -> Result<Split> {
-        let Sink::Group { keys, aggregates } = sink else { return Err(Error::bug("group sink expected")) };
+        let Sink::Group { keys, aggregates, .. } = sink else { return Err(Error::bug("group sink expected")) };
         let mut reads: Vec<Reg> = aggregates.iter().flat_map(|a| a.args.iter().copied().chain(a.filter)).collect();
         let (mut instrs, mut tables) = self.device(&mut reads);
         let written: Vec<Reg> = instrs.iter().flat_map(writes).collect();

@@ -98,9 +98,12 @@ impl WindowStage {
     /// # Errors
     /// `Unsupported` for a stage that joins, or that does not group by such a column.
     pub fn new(stage: &StageExec, input: SchemaRef, windows: Windows, settings: &Settings) -> Result<Self> {
-        let Sink::Group { keys, aggregates } = stage.sink() else {
+        let Sink::Group { keys, sets, aggregates } = stage.sink() else {
             return Err(Error::unsupported("windows are of a stage that groups"));
         };
+        if !sets.is_empty() {
+            return Err(Error::unsupported("a stage over windows cannot have grouping sets yet"));
+        }
         if !stage.builds().is_empty() || stage.subqueries().is_some() {
             return Err(Error::unsupported("a stage over windows cannot join nor ask subqueries yet"));
         }
@@ -118,7 +121,8 @@ impl WindowStage {
         }
         let edges = WINDOW_COLUMNS.map(|name| Arc::new(Field::new(name, field.data_type().clone(), false)));
         let schema = Arc::new(Schema::new(edges.into_iter().chain(stage.schema().fields()[1..].iter().cloned()).collect::<Vec<_>>()));
-        let shape = Arc::new(Shape { program, sink: Sink::Group { keys: keys[1..].to_vec(), aggregates: aggregates.clone() } });
+        let shape =
+            Arc::new(Shape { program, sink: Sink::Group { keys: keys[1..].to_vec(), sets: vec![], aggregates: aggregates.clone() } });
         let bound = Arc::new(Bound::new(Arc::clone(&shape.program), vec![])?);
         let threads = settings.pool.threads();
         let worker = |_| {

@@ -210,7 +210,7 @@ impl PaneGroups {
 
 impl Shape {
     fn keys_and_aggregates(&self) -> Result<(&[Reg], &[crate::program::AggregateCall])> {
-        let crate::program::Sink::Group { keys, aggregates } = &self.sink else { return Err(Error::bug("group sink expected")) };
+        let crate::program::Sink::Group { keys, aggregates, .. } = &self.sink else { return Err(Error::bug("group sink expected")) };
         Ok((keys, aggregates))
     }
 

@@ -16,6 +16,7 @@ fn program(inputs: usize, types: &[DataType], instrs: Vec<Instr>) -> Program {
 fn group(keys: Vec<Reg>, function: AggregateFunction, arg: Option<Reg>) -> Sink {
     Sink::Group {
         keys,
+        sets: vec![],
         aggregates: vec![AggregateCall { function, args: arg.into_iter().collect(), filter: None, returns: DataType::Int64 }],
     }
 }
