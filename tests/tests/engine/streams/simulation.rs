@@ -4,7 +4,7 @@
 //! Everything follows from a seed: `MILLSTREAM_SEED=n MILLSTREAM_SEEDS=1` runs one again.
 
 use super::model::{Seeded, events, windows};
-use super::{DISORDER, STEP, WINDOWS, batch, log, ms, read, rows, session, windowed};
+use super::{DISORDER, STEP, batch, log, ms, read, rows, session, windowed};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -17,6 +17,8 @@ use millstream::streams::{Driver, DriverOptions, ErrorKind, FileFormat, FilesSin
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+
+const WINDOWS: [(i64, i64); 4] = [(1000, 1000), (1000, 250), (900, 400), (500, 50)];
 
 /// A store of which one change in `fails_in` fails, and one read in four times as many.
 #[derive(Debug)]
@@ -173,7 +175,11 @@ impl World {
     /// Runs until the input has ended and its rows are published.
     async fn run(&mut self, mut arriving: VecDeque<(usize, arrow::array::RecordBatch)>) {
         let mut drivers: Vec<Driver> = vec![];
-        for _ in 0..100_000 {
+        for turn in 0..100_000 {
+            if turn == 2_000 {
+                // It clears up: where every other change fails nobody gets through.
+                self.fails_in = u64::MAX / 8;
+            }
             let chosen = self.random.below(drivers.len().max(1) as u64) as usize;
             match self.random.below(40) {
                 0..8 => match arriving.pop_front() {
@@ -226,7 +232,7 @@ async fn simulate(seed: u64) -> Met {
     };
     let format = [FileFormat::Parquet, FileFormat::Csv, FileFormat::NdJson][random.below(3) as usize];
     let source = MemorySource::new("events", batch(&[]).schema(), partitions);
-    let fails_in = 3 + random.below(40);
+    let fails_in = 5 + random.below(40);
     let (disk, clock, met) = (in_memory(), Arc::default(), Met::default());
     let mut world = World { seed, random, disk, source, clock, options, format, spec, fails_in, met };
     world.run(arriving).await;

@@ -72,7 +72,7 @@ pub(super) struct PaneGroups {
 }
 
 /// Below so many groups dead ones are left where they are.
-const FEW: usize = 8192;
+const FEW: usize = 256;
 
 impl PaneGroups {
     pub(super) fn new(shape: &Shape) -> Result<Self> {
