@@ -266,7 +266,7 @@ mod tests {
         for wrong in
             [rows(&[0], &[50.5]), rows(&[0, 2, 2], &[50.5, 99.0, 99.0]), rows(&[0, 0], &[50.5, 99.0]), rows(&[0, 2], &[50.5, 99.1])]
         {
-            assert!(verdict(&expected, &[wrong.clone()]).is_err(), "{wrong:?}");
+            assert!(verdict(&expected, std::slice::from_ref(&wrong)).is_err(), "{wrong:?}");
         }
     }
 }

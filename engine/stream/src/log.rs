@@ -173,7 +173,7 @@ impl Log {
                 return Err(Error::new(ErrorKind::Invalid, text));
             }
             let mine = Manifest { number: last.number + 1, generation: last.generation + 1, ..last };
-            if self.put(&mine).await? {
+            if self.put(&mine).await? && self.is_last(mine.number).await? {
                 return Ok(mine);
             }
         }
@@ -184,17 +184,20 @@ impl Log {
     /// # Errors
     /// `Closed` when another driver has begun; `Retry` when the store cannot be reached.
     pub(crate) async fn commit(&self, manifest: &Manifest) -> Result<()> {
-        if self.put(manifest).await? {
-            return Ok(());
-        }
-        let there = self.read(manifest.number).await?;
         // A put that was retried below us may find its own first try.
-        if there == *manifest {
+        let put = self.put(manifest).await? || self.read(manifest.number).await? == *manifest;
+        if put && self.is_last(manifest.number).await? {
             return Ok(());
         }
-        let text =
-            format!("generation {} was replaced by generation {}: another driver runs this job", manifest.generation, there.generation);
+        let newer = self.last().await?.map_or(0, |m| m.generation);
+        let text = format!("generation {} was replaced by generation {newer}: another driver runs this job", manifest.generation);
         Err(Error::new(ErrorKind::Closed, text))
+    }
+
+    /// Whether no manifest is behind number `number`. One whose number was taken and swept since could be put again by a
+    /// driver that slept all the while: it is no part of the history, as the greatest number is never swept.
+    async fn is_last(&self, number: u64) -> Result<bool> {
+        Ok(self.numbers().await?.last().is_none_or(|last| *last <= number))
     }
 
     async fn put(&self, manifest: &Manifest) -> Result<bool> {

@@ -248,12 +248,12 @@ async fn simulate(seed: u64) -> Met {
     world.met
 }
 
+#[expect(clippy::disallowed_methods, reason = "seeds by environment, to run one again")]
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |v| v.parse().unwrap_or_else(|e| panic!("{name}={v}: {e}")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "seeds by environment, to run one again")]
 async fn in_bad_weather_nothing_is_lost_or_doubled() {
     let (first, seeds) = (number("MILLSTREAM_SEED", 1), number("MILLSTREAM_SEEDS", 60));
     let mut met = Met::default();
