@@ -12,10 +12,10 @@ WIDTH, SLIDE = 10_000, 2_000
 
 folder = Path(sys.argv[1])
 con = duckdb.connect()
-con.execute(f"create view bids as select auction, price, epoch_ms(date_time) as at from '{folder}/in/*.parquet'")
+con.execute(f"create view bids as select auction, price, epoch_ms(date_time) as ms from '{folder}/in/*.parquet'")
 con.execute(
     f"""create table expected as
-        select (at // {SLIDE} - i) * {SLIDE} as start, auction, count(*) as bids, max(price) as price
+        select (ms // {SLIDE} - i) * {SLIDE} as start, auction, count(*) as bids, max(price) as price
         from bids, range({WIDTH // SLIDE}) r(i) group by all"""
 )
 con.execute(
