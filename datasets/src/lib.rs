@@ -19,6 +19,7 @@ mod dataset;
 mod error;
 pub mod h2o;
 mod marker;
+pub mod nexmark;
 mod sink;
 pub mod tpch;
 mod write;

@@ -68,6 +68,7 @@ const OTHERS: &[(&str, &[&[&str]])] = &[
     ("typenum", &[&["millstream"]]),
     ("uuid", &[&["millstream"]]),
     ("criterion", &[&["millstream-benches"]]),
+    ("nexmark", &[&["millstream-datasets"]]),
     ("tpchgen", &[&["millstream-datasets"]]),
     ("tpchgen-arrow", &[&["millstream-datasets"]]),
 ];
