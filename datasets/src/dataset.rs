@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::write::Progress;
-use crate::{h2o, tpch};
+use crate::{h2o, nexmark, tpch};
 
 /// A data set.
 ///
@@ -20,18 +20,21 @@ use crate::{h2o, tpch};
 pub enum Dataset {
     /// The tables of db-benchmark, see [`h2o`].
     H2o,
+    /// The tables of Nexmark, see [`nexmark`].
+    Nexmark,
     /// The tables of TPC-H, see [`tpch`].
     Tpch,
 }
 
 impl Dataset {
     /// Every data set, by name.
-    pub const ALL: [Dataset; 2] = [Dataset::H2o, Dataset::Tpch];
+    pub const ALL: [Dataset; 3] = [Dataset::H2o, Dataset::Nexmark, Dataset::Tpch];
 
     /// The name on the command line, which is also that of its suite.
     pub fn name(self) -> &'static str {
         match self {
             Dataset::H2o => "h2o",
+            Dataset::Nexmark => "nexmark",
             Dataset::Tpch => "tpch",
         }
     }
@@ -40,7 +43,7 @@ impl Dataset {
     pub fn seed(self) -> Option<u64> {
         match self {
             Dataset::H2o => Some(h2o::SEED),
-            Dataset::Tpch => None,
+            Dataset::Nexmark | Dataset::Tpch => None,
         }
     }
 
@@ -51,6 +54,7 @@ impl Dataset {
     pub fn rows(self, scale: f64) -> Result<u64> {
         match self {
             Dataset::H2o => h2o::TABLES.iter().map(|table| h2o::rows(table, scale)).sum(),
+            Dataset::Nexmark => nexmark::TABLES.iter().map(|table| nexmark::rows(table, scale)).sum(),
             Dataset::Tpch => tpch::TABLES.iter().map(|table| tpch::rows(table, scale)).sum(),
         }
     }
@@ -62,8 +66,9 @@ impl Dataset {
     pub fn write_parquet(self, out: &Path, scale: f64, seed: Option<u64>, progress: &mut dyn FnMut(Progress)) -> Result<()> {
         match (self, seed) {
             (Dataset::H2o, seed) => h2o::write_parquet(out, scale, seed.unwrap_or(h2o::SEED), progress),
+            (Dataset::Nexmark, None) => nexmark::write_parquet(out, scale, progress),
             (Dataset::Tpch, None) => tpch::write_parquet(out, scale, progress),
-            (Dataset::Tpch, Some(_)) => Err(Error::Invalid("tpch takes no seed: its specification fixes the rows of every scale".into())),
+            (_, Some(_)) => Err(Error::Invalid(format!("{self} takes no seed: its specification fixes the rows of every scale"))),
         }
     }
 
@@ -71,6 +76,7 @@ impl Dataset {
     pub fn is_complete(self, dir: &Path, scale: f64) -> bool {
         match self {
             Dataset::H2o => h2o::is_complete(dir, scale, h2o::SEED),
+            Dataset::Nexmark => nexmark::is_complete(dir, scale),
             Dataset::Tpch => tpch::is_complete(dir, scale),
         }
     }

@@ -20,6 +20,7 @@ mod error;
 pub mod generated;
 pub mod h2o;
 mod marker;
+pub mod nexmark;
 mod random;
 pub mod sensors;
 mod sink;

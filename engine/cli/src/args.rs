@@ -214,9 +214,9 @@ impl Storage {
 
 #[derive(clap::Args)]
 pub struct GenerateArgs {
-    /// The suite: tpch or h2o.
+    /// The suite: tpch, h2o or nexmark.
     pub suite: String,
-    /// Scale factor: tpch 1 is SF1 (default 0.1), h2o 1 is 1e7 rows (default 0.01).
+    /// Scale factor: tpch 1 is SF1 (default 0.1), h2o 1 is 1e7 rows (default 0.01), nexmark 1 is 1e6 events (default 1).
     #[arg(long)]
     pub scale: Option<f64>,
     /// Folder to write to.

@@ -10,11 +10,12 @@ use std::path::Path;
 
 pub fn run(a: &GenerateArgs) -> Outcome {
     let dataset: Dataset = a.suite.parse().map_err(|e: Error| Usage::new(e.to_string()))?;
-    let suite = suite(dataset.name()).ok_or_else(|| format!("{dataset} has no suite"))?;
     if a.seed.is_some() && dataset.seed().is_none() {
         return Err(Usage::new(format!("{dataset} takes no seed: its specification fixes the rows")).into());
     }
-    parquet(dataset, &a.out, a.scale.unwrap_or(suite.scale), a.seed)
+    // Where there is no suite, a scale of which a first run is quick.
+    let scale = a.scale.unwrap_or_else(|| suite(dataset.name()).map_or(1.0, |suite| suite.scale));
+    parquet(dataset, &a.out, scale, a.seed)
 }
 
 /// Writes a data set as Parquet with a progress bar on stderr.

@@ -4,6 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use millstream_datasets::generated::Rows;
+use millstream_datasets::nexmark;
 use millstream_stream::{Clock, Error, ErrorKind, Fetched, Result, Source, SplitOrder};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -37,6 +38,16 @@ impl GeneratedSource {
     pub fn new(name: impl Into<String>, rows: Rows) -> Self {
         let schema = rows.schema();
         Self::of(name.into(), schema, Arc::new(move |range| rows.batch(range)))
+    }
+
+    /// A table of Nexmark, `person`, `auction` or `bid`, without end.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such table.
+    pub fn nexmark(table: &str) -> Result<Self> {
+        let schema = nexmark::schema(table).map_err(outside)?;
+        let table = table.to_string();
+        Ok(Self::of(table.clone(), schema, Arc::new(move |range| nexmark::batch(&table, range))))
     }
 
     fn of(name: String, schema: SchemaRef, make: Make) -> Self {

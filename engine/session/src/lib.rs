@@ -32,6 +32,9 @@ mod devices;
 mod error;
 mod expressions;
 mod files;
+#[cfg(feature = "polars")]
+mod frames;
+pub mod interop;
 mod once;
 mod profile;
 mod rows;
@@ -51,6 +54,15 @@ pub use error::{Error, ErrorKind, Result};
 pub use expressions::{call, data_type};
 pub use files::{ReadOptions, WriteOptions};
 pub use millstream_plan::Preference;
+/// Polars, of the version whose frames [`Table::to_polars`] gives and [`Session::read_polars`] takes.
+///
+/// ```
+/// use millstream::polars::prelude::{DataFrame, df};
+/// let frame: DataFrame = df!["a" => [1, 2]].unwrap();
+/// assert_eq!(frame.height(), 2);
+/// ```
+#[cfg(feature = "polars")]
+pub use polars;
 pub use profile::{Profile, StageReport, StockReport, profile_of, stage_of};
 pub use rows::Rows;
 pub use session::{Options, Session};

@@ -62,10 +62,21 @@ const OTHERS: &[(&str, &[&[&str]])] = &[
     ("nix", &[SHELLS]),
     ("terminal_size", &[SHELLS]),
     ("pyo3", &[&["millstream-python"]]),
+    ("polars", &[&["millstream"]]),
+    ("polars-arrow", &[&["millstream"]]),
     // Not used: their features are those that they have in the workspace.
     ("libc", &[&["millstream-python"]]),
     ("rustix", &[&["millstream-python"]]),
+    // Not used: their features are those that Polars asks for.
+    ("either", &[&["millstream"]]),
+    ("half", &[&["millstream"]]),
+    ("indexmap", &[&["millstream"]]),
+    ("rand", &[&["millstream"]]),
+    ("simdutf8", &[&["millstream"]]),
+    ("typenum", &[&["millstream"]]),
+    ("uuid", &[&["millstream"]]),
     ("criterion", &[&["millstream-benches"]]),
+    ("nexmark", &[&["millstream-datasets"]]),
     ("tpchgen", &[&["millstream-datasets"]]),
     ("tpchgen-arrow", &[&["millstream-datasets"]]),
 ];
@@ -129,12 +140,13 @@ fn edges(files: &[File]) -> Vec<String> {
     for (file, sections) in members(files) {
         let name = value(&sections, "package", "name");
         // Also those of one system: `target.'cfg(unix)'.dev-dependencies`.
-        let dependencies = sections.iter().filter(|s| s.0.ends_with("dependencies")).flat_map(|s| &s.1).map(|e| &e.0);
+        let dependencies = sections.iter().filter(|s| s.0.ends_with("dependencies")).flat_map(|s| &s.1);
         if !EDGES.iter().any(|e| e.0 == name) && name != TESTS {
             out.push(format!("{}: {name} is not in EDGES", file.path));
         }
-        for dependency in dependencies {
-            let Some(used) = dependency.strip_suffix(".workspace") else {
+        for (dependency, said) in dependencies {
+            let optional = (said == "{ workspace = true, optional = true }").then_some(dependency.as_str());
+            let Some(used) = dependency.strip_suffix(".workspace").or(optional) else {
                 out.push(format!("{}: {dependency}: versions and features are set in the root Cargo.toml", file.path));
                 continue;
             };
@@ -274,6 +286,8 @@ fn crates_keep_to_their_edges() {
         let wanted = bad.trim_end_matches(".workspace");
         catches(edges, "a/Cargo.toml", &manifest(name, bad), &manifest(name, good), wanted);
     }
+    let optional = |name: &str| manifest(name, "polars").replace("= true", "= { workspace = true, optional = true }");
+    catches(edges, "a/Cargo.toml", &optional("millstream-stage"), &optional("millstream"), "may not use polars");
     let on_unix = manifest("millstream-plan", "nix.workspace").replace("dev-dependencies", "target.'cfg(unix)'.dev-dependencies");
     assert_eq!(edges(&[File::new("a/Cargo.toml", &on_unix)]).len(), 1);
     assert_eq!(edges(&[File::new("a/Cargo.toml", &manifest("millstream-new", "arrow.workspace"))]).len(), 2);
@@ -282,7 +296,7 @@ fn crates_keep_to_their_edges() {
 #[test]
 fn packages_outside_the_workspace_fit_to_it() {
     let files = repository();
-    assert_eq!(packages_outside(&files).count(), 2);
+    assert_eq!(packages_outside(&files).count(), 3);
     clean(&outside(&files));
     clean(&locked_alike(&files));
     let lints = "[workspace.lints.rust]\na = \"warn\"\n";

@@ -44,9 +44,14 @@ const BANS: &[Ban] = &[
     Ban {
         within: &["engine/"],
         // The shells call one C function of their allocator, docs/decisions/0003-mimalloc-in-the-shell.md.
-        except: &["engine/python/src/interop/", "engine/cli/src/memory.rs", "engine/python/src/allocator.rs"],
+        except: &[
+            "engine/session/src/interop/",
+            "engine/python/src/interop/",
+            "engine/cli/src/memory.rs",
+            "engine/python/src/allocator.rs",
+        ],
         words: &["unsafe"],
-        why: "unsafe only in kernels and in the Arrow C interop of the Python package",
+        why: "unsafe only in kernels and in the interop of Arrow C data",
     },
     Ban { within: &["shaders/", "benches/", "datasets/"], except: &[], words: &["unsafe"], why: "unsafe only in kernels" },
 ];

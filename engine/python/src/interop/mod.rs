@@ -1,20 +1,18 @@
 //! Tables to and from other libraries by the Arrow PyCapsule interface: pointers change hands, no value is copied.
 //! <https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html>
 //!
-//! What the pointers mean is in `schema.rs`, `array.rs` and `stream.rs` (docs/decisions/0005-arrow-c-data.md).
+//! What the pointers mean is in `stream.rs` and, for schemas and arrays, in `millstream::interop`
+//! (docs/decisions/0005-arrow-c-data.md).
 
-mod array;
-mod schema;
 mod stream;
 
 use crate::errors::{caught, invalid};
-use array::CArray;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchIterator, RecordBatchReader, StructArray, make_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use millstream::interop::{CArray, CSchema};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use schema::CSchema;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -23,10 +21,6 @@ use stream::{CStream, Reader};
 const SCHEMA: &CStr = c"arrow_schema";
 const ARRAY: &CStr = c"arrow_array";
 const STREAM: &CStr = c"arrow_array_stream";
-
-/// What gives back the memory of one of the interface's structs.
-// SAFETY: a type only; who calls such a function says why it may.
-type Release<T> = unsafe extern "C" fn(*mut T);
 
 /// Columns on their way out.
 pub fn schema_capsule<'py>(py: Python<'py>, schema: &Schema) -> PyResult<Bound<'py, PyCapsule>> {

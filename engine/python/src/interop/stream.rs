@@ -1,11 +1,9 @@
 //! Streams of batches as the C stream interface hands them over.
 
-use super::Release;
-use super::array::CArray;
-use super::schema::CSchema;
 use arrow::array::{Array, RecordBatch, RecordBatchReader, StructArray, make_array};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
+use millstream::interop::{CArray, CSchema};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -15,6 +13,8 @@ use std::sync::Arc;
 type Get<T> = unsafe extern "C" fn(*mut CStream, *mut T) -> c_int;
 // SAFETY: as above.
 type GetText = unsafe extern "C" fn(*mut CStream) -> *const c_char;
+// SAFETY: as above.
+type Release = unsafe extern "C" fn(*mut CStream);
 
 /// `struct ArrowArrayStream`.
 #[repr(C)]
@@ -22,7 +22,7 @@ pub struct CStream {
     get_schema: Option<Get<CSchema>>,
     get_next: Option<Get<CArray>>,
     get_last_error: Option<GetText>,
-    release: Option<Release<CStream>>,
+    release: Option<Release>,
     private_data: *mut c_void,
 }
 

@@ -9,7 +9,14 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-/// `struct ArrowSchema`.
+/// `struct ArrowSchema`: the name and the type of a column. Dropping it frees what it points to.
+///
+/// ```
+/// use arrow::datatypes::{DataType, Field};
+/// let field = Field::new("words", DataType::new_list(DataType::Utf8View, true), false);
+/// assert_eq!(millstream::interop::CSchema::of(&field)?.to_field()?, field);
+/// # Ok::<(), arrow::error::ArrowError>(())
+/// ```
 #[repr(C)]
 pub struct CSchema {
     format: *const c_char,
@@ -41,12 +48,33 @@ unsafe impl Send for CSchema {}
 
 impl CSchema {
     /// A table's columns, as the fields of a struct.
+    ///
+    /// ```
+    /// use arrow::datatypes::{DataType, Field, Schema};
+    /// let schema = Schema::new(vec![Field::new("a", DataType::Date32, true)]);
+    /// assert_eq!(millstream::interop::CSchema::of_table(&schema)?.to_table()?, schema);
+    /// # Ok::<(), arrow::error::ArrowError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`CSchema::of`].
     pub fn of_table(schema: &Schema) -> Result<Self, ArrowError> {
         let row = Field::new("", DataType::Struct(schema.fields().clone()), false).with_metadata(schema.metadata().clone());
         Self::of(&row)
     }
 
-    fn of(field: &Field) -> Result<Self, ArrowError> {
+    /// One column, its metadata included.
+    ///
+    /// ```
+    /// use arrow::datatypes::{DataType, Field};
+    /// use millstream::interop::CSchema;
+    /// assert!(CSchema::of(&Field::new("a", DataType::Float64, true)).is_ok());
+    /// assert!(CSchema::of(&Field::new("a\0b", DataType::Float64, true)).is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// For unions and run-end encoded columns, and names with a zero byte.
+    pub fn of(field: &Field) -> Result<Self, ArrowError> {
         let mut kind = field.data_type();
         let mut flags = if field.is_nullable() { NULLABLE } else { 0 };
         let mut dictionary = ptr::null_mut();
@@ -79,6 +107,16 @@ impl CSchema {
     }
 
     /// The columns of a table.
+    ///
+    /// ```
+    /// use arrow::datatypes::{DataType, Field};
+    /// let number = millstream::interop::CSchema::of(&Field::new("a", DataType::Int8, true))?;
+    /// assert!(number.to_table().is_err());
+    /// # Ok::<(), arrow::error::ArrowError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`CSchema::to_field`], and for what is no struct.
     pub fn to_table(&self) -> Result<Schema, ArrowError> {
         let row = self.to_field()?;
         match row.data_type() {
@@ -87,7 +125,17 @@ impl CSchema {
         }
     }
 
-    /// One column.
+    /// The column that it describes.
+    ///
+    /// ```
+    /// use arrow::datatypes::{DataType, Field};
+    /// let field = Field::new("price", DataType::Decimal128(10, 2), true);
+    /// assert_eq!(millstream::interop::CSchema::of(&field)?.to_field()?, field);
+    /// # Ok::<(), arrow::error::ArrowError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// For a type that is not Arrow's, and names that are not UTF-8.
     pub fn to_field(&self) -> Result<Field, ArrowError> {
         if self.release.is_none() || self.format.is_null() {
             return Err(invalid("a schema that was released"));
@@ -108,6 +156,10 @@ impl CSchema {
     }
 
     /// One that holds nothing, to be filled by a producer.
+    ///
+    /// ```
+    /// assert!(millstream::interop::CSchema::empty().to_field().is_err());
+    /// ```
     pub fn empty() -> Self {
         Self {
             format: ptr::null(),
