@@ -3,7 +3,9 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_stream::{Attempt, Result, Sink};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use millstream_stream::{Attempt, Committer, Result, Sink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,15 +33,25 @@ impl Sink for BlackholeSink {
         Ok(())
     }
 
-    async fn prepare(&mut self, _attempt: Attempt, _schema: &SchemaRef) -> Result<Vec<String>> {
-        Ok(vec![])
+    fn seal(&mut self, _attempt: Attempt, _schema: &SchemaRef) -> Result<BoxFuture<'static, Result<Vec<String>>>> {
+        Ok(async { Ok(vec![]) }.boxed())
     }
 
-    async fn publish(&mut self, _items: &[String]) -> Result<()> {
+    fn committer(&self) -> Arc<dyn Committer> {
+        Arc::new(Nothing)
+    }
+}
+
+/// Of sinks whose readers see rows when they are written: there is nothing to publish.
+pub(crate) struct Nothing;
+
+#[async_trait]
+impl Committer for Nothing {
+    async fn publish(&self, _items: &[String]) -> Result<()> {
         Ok(())
     }
 
-    async fn sweep(&mut self, _generation: u64, _named: &[String]) -> Result<()> {
+    async fn sweep(&self, _generation: u64, _named: &[String]) -> Result<()> {
         Ok(())
     }
 }

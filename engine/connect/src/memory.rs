@@ -3,7 +3,9 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_stream::{Attempt, Error, ErrorKind, Fetched, Result, Sink, Source, SplitOrder};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use millstream_stream::{Attempt, Committer, Error, ErrorKind, Fetched, Result, Sink, Source, SplitOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -138,31 +140,42 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn prepare(&mut self, attempt: Attempt, _schema: &SchemaRef) -> Result<Vec<String>> {
-        if self.written.is_empty() {
-            return Ok(vec![]);
+    fn seal(&mut self, attempt: Attempt, _schema: &SchemaRef) -> Result<BoxFuture<'static, Result<Vec<String>>>> {
+        let (table, rows) = (self.table.clone(), std::mem::take(&mut self.written));
+        Ok(async move {
+            if rows.is_empty() {
+                return Ok(vec![]);
+            }
+            let item = format!("{}-{}", attempt.generation, attempt.checkpoint);
+            lock(&table.0)?.staged.insert(item.clone(), rows);
+            Ok(vec![item])
         }
-        let item = format!("{}-{}", attempt.generation, attempt.checkpoint);
-        lock(&self.table.0)?.staged.insert(item.clone(), std::mem::take(&mut self.written));
-        Ok(vec![item])
+        .boxed())
     }
 
-    async fn publish(&mut self, items: &[String]) -> Result<()> {
-        let mut held = lock(&self.table.0)?;
+    fn committer(&self) -> Arc<dyn Committer> {
+        Arc::new(self.table.clone())
+    }
+}
+
+#[async_trait]
+impl Committer for MemoryTable {
+    async fn publish(&self, items: &[String]) -> Result<()> {
+        let mut held = lock(&self.0)?;
         for item in items {
             if held.published.contains(item) {
                 continue;
             }
             let rows = held.staged.remove(item);
-            let rows = rows.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("`{}` never staged {item}", self.name)))?;
+            let rows = rows.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{item} was never staged in memory")))?;
             held.rows.extend(rows);
             held.published.insert(item.clone());
         }
         Ok(())
     }
 
-    async fn sweep(&mut self, _generation: u64, named: &[String]) -> Result<()> {
-        lock(&self.table.0)?.staged.retain(|item, _| named.contains(item));
+    async fn sweep(&self, _generation: u64, named: &[String]) -> Result<()> {
+        lock(&self.0)?.staged.retain(|item, _| named.contains(item));
         Ok(())
     }
 }

@@ -144,6 +144,37 @@ pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())))
 }
 
+impl From<Error> for millstream_stream::Error {
+    fn from(e: Error) -> Self {
+        use millstream_stream::ErrorKind as K;
+        let kind = match e.kind() {
+            ErrorKind::Invalid => K::Invalid,
+            ErrorKind::Unsupported => K::Unsupported,
+            ErrorKind::Exhausted => K::Exhausted,
+            ErrorKind::Retry => K::Retry,
+            ErrorKind::Corrupt => K::Corrupt,
+            ErrorKind::Bug => K::Bug,
+        };
+        Self::new(kind, e)
+    }
+}
+
+impl From<millstream_stream::Error> for Error {
+    fn from(e: millstream_stream::Error) -> Self {
+        use millstream_stream::ErrorKind as K;
+        let kind = match e.kind() {
+            K::Invalid => ErrorKind::Invalid,
+            K::Unsupported => ErrorKind::Unsupported,
+            K::Exhausted => ErrorKind::Exhausted,
+            // Another driver runs the job, or this one has failed: opening it again goes on.
+            K::Retry | K::Closed => ErrorKind::Retry,
+            K::Corrupt => ErrorKind::Corrupt,
+            K::Bug => ErrorKind::Bug,
+        };
+        Self::new(kind, e)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

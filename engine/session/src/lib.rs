@@ -67,7 +67,7 @@ pub use profile::{Profile, StageReport, StockReport, profile_of, stage_of};
 pub use rows::Rows;
 pub use session::{Options, Session};
 pub use stores::StoreOptions;
-pub use stream::{DataStream, Window, WindowedStream, streams};
+pub use stream::{DataStream, KeyedStream, Window, WindowedStream, streams};
 pub use table::{JoinKind, Table, run};
 
 /// Smallest first, nulls last: a key of [`Table::sort`].

@@ -7,6 +7,11 @@ use std::time::Instant;
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Milliseconds since some moment; never fewer than before.
     fn now_ms(&self) -> u64;
+
+    /// The same in microseconds, for what is measured; a clock may have no more than milliseconds.
+    fn now_us(&self) -> u64 {
+        self.now_ms().saturating_mul(1_000)
+    }
 }
 
 /// The machine's clock.
@@ -25,6 +30,10 @@ impl SystemClock {
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
         self.0.elapsed().as_millis() as u64
+    }
+
+    fn now_us(&self) -> u64 {
+        self.0.elapsed().as_micros() as u64
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! source    replayable splits of rows                     (trait)
-//! sink      rows that nobody sees before their checkpoint (trait)
+//! sink      rows that readers see once, when their checkpoint is true or their epoch ends (traits)
 //! operator  what stands between: windows, functions of batches
 //! watermark which event times are complete, and who holds them back
 //! log       manifests and state in an object store: one line of history, fenced by generation
@@ -26,12 +26,12 @@ mod source;
 mod watermark;
 
 pub use clock::{Clock, SystemClock, VirtualClock};
-pub use driver::{Driver, DriverOptions, Input, Job, Progress, Step};
+pub use driver::{Driver, DriverOptions, Input, Job, Progress, Restart, Restarts, Side, Step, run_restarting};
 pub use error::{Error, ErrorKind, Result};
 pub use local::LocalStore;
 pub use log::{Log, Manifest, SplitPosition};
-pub use metrics::{Metrics, SplitMetrics};
-pub use operator::{MapOperator, Operator, OperatorState, Rows, WindowOperator};
-pub use sink::{Attempt, Sink};
+pub use metrics::{Metrics, OperatorMetrics, SplitMetrics};
+pub use operator::{MapOperator, Operator, OperatorState, Rows, SplitOperator, WindowOperator};
+pub use sink::{Attempt, Committer, Delivery, Sink};
 pub use source::{Fetched, Source, SplitOrder};
-pub use watermark::EventTime;
+pub use watermark::{EventTime, MarkOf, Marks};

@@ -33,10 +33,11 @@ impl LocalStore {
     }
 
     async fn force(&self, path: &Path) -> Result<()> {
-        let file = self.root.join(path.as_ref());
+        let (file, root) = (self.root.join(path.as_ref()), self.root.clone());
         let forced = tokio::task::spawn_blocking(move || {
-            std::fs::File::open(&file)?.sync_all()?;
-            file.parent().map_or(Ok(()), |d| std::fs::File::open(d)?.sync_all())
+            // Any of the folders may be new: its name is in the one above.
+            let folders = file.ancestors().skip(1).take_while(|f| f.starts_with(&root));
+            std::iter::once(file.as_path()).chain(folders).try_for_each(|f| std::fs::File::open(f)?.sync_all())
         });
         let forced = forced.await.map_err(|e| failed(e.into()))?;
         forced.map_err(|e| failed(e.into()))

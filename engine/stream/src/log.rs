@@ -9,6 +9,7 @@ use crate::operator::OperatorState;
 use crate::sink::Attempt;
 use crate::{Error, ErrorKind, Result};
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
@@ -214,18 +215,10 @@ impl Log {
     ///
     /// # Errors
     /// `Retry` when the store cannot be reached.
-    pub(crate) async fn write_state(&self, of: Attempt, operator: &str, rows: &[RecordBatch]) -> Result<StateFile> {
-        let mut bytes = MAGIC.to_vec();
-        for batch in rows {
-            let mut piece = vec![];
-            let mut writer = StreamWriter::try_new(&mut piece, &batch.schema())?;
-            writer.write(batch)?;
-            writer.finish()?;
-            drop(writer);
-            bytes.extend_from_slice(&(piece.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(&piece);
-        }
+    pub(crate) async fn write_state(&self, of: Attempt, operator: String, rows: Vec<RecordBatch>) -> Result<StateFile> {
         let name = format!("{:08}-{:020}-{operator}", of.generation, of.checkpoint);
+        // Beside epochs that go on: it must not hold up a thread that they wait for.
+        let bytes = tokio::task::spawn_blocking(move || encoded(&rows)).await.map_err(|e| Error::new(ErrorKind::Bug, e))??;
         let (path, len) = (self.state(&name), bytes.len() as u64);
         // The name is of this attempt alone: what is there is a first try of this very put.
         self.store.put(&path, PutPayload::from(bytes)).await.map_err(|e| outside("write", &path, e))?;
@@ -237,22 +230,12 @@ impl Log {
     /// # Errors
     /// `Corrupt` for what is none; `Retry` when the store cannot be reached.
     pub(crate) async fn read_state(&self, file: &StateFile) -> Result<Vec<RecordBatch>> {
-        let path = self.state(&file.name);
+        let (path, len) = (self.state(&file.name), file.bytes);
         let bytes = self.get(&path).await?;
-        let corrupt = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Corrupt, format!("{path} is no state of this job: {e}"));
-        if bytes.len() as u64 != file.bytes || !bytes.starts_with(MAGIC) {
-            return Err(corrupt(&format!("{} bytes, {} were written", bytes.len(), file.bytes)));
-        }
-        let (mut rest, mut rows) = (&bytes[MAGIC.len()..], vec![]);
-        while let Some((len, more)) = rest.split_first_chunk::<8>() {
-            let len = u64::from_le_bytes(*len) as usize;
-            let piece = more.get(..len).ok_or_else(|| corrupt(&"it is cut off"))?;
-            for batch in StreamReader::try_new(piece, None).map_err(|e| corrupt(&e))? {
-                rows.push(batch.map_err(|e| corrupt(&e))?);
-            }
-            rest = &more[len..];
-        }
-        if rest.is_empty() { Ok(rows) } else { Err(corrupt(&"it is cut off")) }
+        let decoded = tokio::task::spawn_blocking(move || {
+            decoded(&bytes, len).map_err(|e| Error::new(ErrorKind::Corrupt, format!("{path} is no state of this job: {e}")))
+        });
+        decoded.await.map_err(|e| Error::new(ErrorKind::Bug, e))?
     }
 
     /// Removes manifests before the last few, and state of this and older generations that none of those that
@@ -284,6 +267,41 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// A file of state: each batch as a stream of its own, for they differ in their types.
+fn encoded(rows: &[RecordBatch]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() + MAGIC.len());
+    bytes.extend_from_slice(MAGIC);
+    for batch in rows {
+        let at = bytes.len();
+        bytes.extend_from_slice(&[0; 8]);
+        let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema())?;
+        writer.write(batch)?;
+        writer.finish()?;
+        drop(writer);
+        let len = (bytes.len() - at - 8) as u64;
+        bytes[at..at + 8].copy_from_slice(&len.to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+/// What [`encoded`] made `len` bytes of.
+fn decoded(bytes: &[u8], len: u64) -> Result<Vec<RecordBatch>, ArrowError> {
+    let cut_off = || ArrowError::ParseError("it is cut off".into());
+    if bytes.len() as u64 != len || !bytes.starts_with(MAGIC) {
+        return Err(ArrowError::ParseError(format!("{} bytes, {len} were written", bytes.len())));
+    }
+    let (mut rest, mut rows) = (&bytes[MAGIC.len()..], vec![]);
+    while let Some((len, more)) = rest.split_first_chunk::<8>() {
+        let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| cut_off())?;
+        let piece = more.get(..len).ok_or_else(cut_off)?;
+        for batch in StreamReader::try_new(piece, None)? {
+            rows.push(batch?);
+        }
+        rest = &more[len..];
+    }
+    if rest.is_empty() { Ok(rows) } else { Err(cut_off()) }
 }
 
 fn outside(doing: &str, path: &Path, e: object_store::Error) -> Error {

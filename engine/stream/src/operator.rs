@@ -1,10 +1,10 @@
 //! What stands between source and sink.
 
 use crate::{Error, ErrorKind, Result};
-use arrow::array::RecordBatch;
+use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_stage::{Pool, WindowStage};
+use millstream_stage::{Pool, RowStage, WindowStage};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use std::sync::Arc;
 pub struct Rows {
     /// For the next operator.
     pub out: Vec<RecordBatch>,
-    /// Those that came too late, as they came.
-    pub late: Vec<RecordBatch>,
+    /// Those that are put aside: of windows the rows that came too late, as they came.
+    pub aside: Vec<RecordBatch>,
 }
 
 /// What an operator is restored from.
@@ -25,7 +25,7 @@ pub struct OperatorState {
 }
 
 /// A step of a pipeline. It lives as long as the driver and keeps its state in memory; checkpoints hold what is
-/// needed to make it again.
+/// needed to make it again. What is not said here is said of an operator without state.
 #[async_trait]
 pub trait Operator: Send {
     /// Stable within a job: its state is found by it.
@@ -33,6 +33,11 @@ pub trait Operator: Send {
 
     /// The columns of its rows.
     fn schema(&self) -> SchemaRef;
+
+    /// The columns of the rows that it puts aside.
+    fn side_schema(&self) -> SchemaRef {
+        self.schema()
+    }
 
     /// Takes the rows of an epoch.
     ///
@@ -44,24 +49,35 @@ pub trait Operator: Send {
     ///
     /// # Errors
     /// What the data raises.
-    async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>>;
+    async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
+        let _ = watermark;
+        Ok(vec![])
+    }
 
     /// What changed since the last checkpoint, or everything: rows of state, and what is beside them.
     ///
     /// # Errors
     /// What the data raises.
-    async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, Vec<RecordBatch>)>;
+    async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, Vec<RecordBatch>)> {
+        let _ = whole;
+        Ok((OperatorState::default(), vec![]))
+    }
 
     /// Begins with what checkpoints hold, in their order.
     ///
     /// # Errors
     /// `Corrupt` for state of another operator.
-    fn restore(&mut self, state: &OperatorState, rows: &[RecordBatch]) -> Result<()>;
+    async fn restore(&mut self, state: &OperatorState, rows: Vec<RecordBatch>) -> Result<()> {
+        let _ = (state, rows);
+        Ok(())
+    }
 
     /// Bytes of state in memory.
-    fn size(&self) -> usize;
+    fn size(&self) -> usize {
+        0
+    }
 
-    /// Whether it tells late rows.
+    /// Whether the rows that it puts aside are late ones.
     fn is_timed(&self) -> bool {
         false
     }
@@ -69,6 +85,18 @@ pub trait Operator: Send {
     /// Rows so far that some of their windows missed.
     fn partly_late(&self) -> u64 {
         0
+    }
+
+    /// What its rows last ran on: a device of stages, or `host` for what is no stage.
+    fn device(&self) -> &'static str {
+        "host"
+    }
+
+    /// Columns of which its rows have each value once, and a replay the same row again, where those that come have the key
+    /// `of_rows`.
+    fn key(&self, of_rows: Option<Vec<String>>) -> Option<Vec<String>> {
+        let _ = of_rows;
+        None
     }
 
     /// What its state depends on: a job is restored only where it is the same.
@@ -101,7 +129,7 @@ impl Operator for WindowOperator {
     }
 
     async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows> {
-        Ok(Rows { out: vec![], late: self.stage.rows(batches).await? })
+        Ok(Rows { out: vec![], aside: self.stage.rows(batches).await? })
     }
 
     async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
@@ -113,12 +141,16 @@ impl Operator for WindowOperator {
         Ok((OperatorState { first_open: self.stage.first_open() }, rows))
     }
 
-    fn restore(&mut self, state: &OperatorState, rows: &[RecordBatch]) -> Result<()> {
-        Ok(self.stage.restore(state.first_open, rows)?)
+    async fn restore(&mut self, state: &OperatorState, rows: Vec<RecordBatch>) -> Result<()> {
+        Ok(self.stage.restore(state.first_open, rows).await?)
     }
 
     fn size(&self) -> usize {
         self.stage.size()
+    }
+
+    fn side_schema(&self) -> SchemaRef {
+        self.stage.input().clone()
     }
 
     fn is_timed(&self) -> bool {
@@ -129,12 +161,23 @@ impl Operator for WindowOperator {
         self.stage.partly_late()
     }
 
+    fn device(&self) -> &'static str {
+        "cpu"
+    }
+
+    /// A window leaves its rows once.
+    fn key(&self, _of_rows: Option<Vec<String>>) -> Option<Vec<String>> {
+        Some(self.stage.key())
+    }
+
     fn fingerprint(&self) -> String {
         format!("{:?} {} {}", self.stage, self.text, self.stage.schema())
     }
 }
 
 enum Function {
+    /// A stage.
+    Stage(RowStage),
     /// One batch after the other.
     InOrder(Box<dyn FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send>),
     /// Batches at the same time, on a pool.
@@ -149,6 +192,8 @@ pub struct MapOperator {
     id: String,
     schema: SchemaRef,
     text: String,
+    /// Columns that are handed on, and what they are called then.
+    kept: Vec<(String, String)>,
     function: Function,
 }
 
@@ -159,7 +204,7 @@ impl MapOperator {
         schema: SchemaRef,
         function: impl FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send + 'static,
     ) -> Self {
-        Self { id: id.into(), schema, text: String::new(), function: Function::InOrder(Box::new(function)) }
+        Self { id: id.into(), schema, text: String::new(), kept: vec![], function: Function::InOrder(Box::new(function)) }
     }
 
     /// The operator `id` that makes of each batch one of `schema`, many at the same time on `pool`.
@@ -169,12 +214,22 @@ impl MapOperator {
         pool: Pool,
         function: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
     ) -> Self {
-        Self { id: id.into(), schema, text: String::new(), function: Function::AtOnce(Arc::new(function), pool) }
+        Self { id: id.into(), schema, text: String::new(), kept: vec![], function: Function::AtOnce(Arc::new(function), pool) }
+    }
+
+    /// The operator `id` of a stage that filters and projects.
+    pub fn stage(id: impl Into<String>, stage: RowStage) -> Self {
+        Self { id: id.into(), schema: stage.schema().clone(), text: String::new(), kept: vec![], function: Function::Stage(stage) }
     }
 
     /// With a text that says what the function does: a checkpoint of other text is not taken.
     pub fn named(self, text: impl Into<String>) -> Self {
         Self { text: text.into(), ..self }
+    }
+
+    /// A function that hands these columns on as they are, under another name perhaps, and makes of one row at most one.
+    pub fn keeping(self, kept: Vec<(String, String)>) -> Self {
+        Self { kept, ..self }
     }
 }
 
@@ -191,6 +246,7 @@ impl Operator for MapOperator {
     async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows> {
         let mut out = vec![];
         match &mut self.function {
+            Function::Stage(stage) => out = stage.rows(batches).await?,
             Function::InOrder(function) => {
                 for batch in batches {
                     let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| function(batch)));
@@ -217,26 +273,75 @@ impl Operator for MapOperator {
             let text = format!("operator `{}` returned {} where {} was declared", self.id, other.schema(), self.schema);
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        Ok(Rows { out, late: vec![] })
+        Ok(Rows { out, aside: vec![] })
     }
 
-    async fn advance(&mut self, _watermark: i64) -> Result<Vec<RecordBatch>> {
-        Ok(vec![])
+    fn device(&self) -> &'static str {
+        if let Function::Stage(_) = self.function { "cpu" } else { "host" }
     }
 
-    async fn checkpoint(&mut self, _whole: bool) -> Result<(OperatorState, Vec<RecordBatch>)> {
-        Ok((OperatorState::default(), vec![]))
-    }
-
-    fn restore(&mut self, _state: &OperatorState, _rows: &[RecordBatch]) -> Result<()> {
-        Ok(())
-    }
-
-    fn size(&self) -> usize {
-        0
+    fn key(&self, of_rows: Option<Vec<String>>) -> Option<Vec<String>> {
+        let now = |column: &String| self.kept.iter().find(|(before, _)| before == column).map(|(_, now)| now.clone());
+        of_rows?.iter().map(now).collect()
     }
 
     fn fingerprint(&self) -> String {
         format!("map {} {}", self.text, self.schema)
+    }
+}
+
+/// A condition for each row of a batch.
+type Condition = Box<dyn Fn(&RecordBatch) -> Result<BooleanArray> + Send + Sync>;
+
+/// Puts rows aside.
+pub struct SplitOperator {
+    id: String,
+    schema: SchemaRef,
+    text: String,
+    aside: Condition,
+}
+
+impl SplitOperator {
+    /// The operator `id` that puts the rows aside for which `aside` is true; `text` says what that is: a checkpoint of other
+    /// text is not taken.
+    pub fn new(
+        id: impl Into<String>,
+        schema: SchemaRef,
+        text: impl Into<String>,
+        aside: impl Fn(&RecordBatch) -> Result<BooleanArray> + Send + Sync + 'static,
+    ) -> Self {
+        Self { id: id.into(), schema, text: text.into(), aside: Box::new(aside) }
+    }
+}
+
+#[async_trait]
+impl Operator for SplitOperator {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows> {
+        let mut rows = Rows::default();
+        for batch in batches {
+            let aside = (self.aside)(&batch)?;
+            // Neither true nor false is not true.
+            let aside = if aside.null_count() > 0 { arrow::compute::prep_null_mask_filter(&aside) } else { aside };
+            rows.out.push(arrow::compute::filter_record_batch(&batch, &arrow::compute::not(&aside)?)?);
+            rows.aside.push(arrow::compute::filter_record_batch(&batch, &aside)?);
+        }
+        rows.aside.retain(|b| b.num_rows() > 0);
+        Ok(rows)
+    }
+
+    fn key(&self, of_rows: Option<Vec<String>>) -> Option<Vec<String>> {
+        of_rows
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("split {}", self.text)
     }
 }

@@ -51,6 +51,46 @@ fn chunk(g: &mut Gen, types: &[Type], n: usize) -> Chunk {
     }
 }
 
+/// Rows of one aggregate: the group of each, its arguments, and which of them count.
+struct Rows {
+    groups: usize,
+    ids: Vec<u32>,
+    args: Vec<Vector>,
+    filter: Option<Vector>,
+}
+
+impl Rows {
+    /// The arguments of each group's rows that count, for the reference.
+    fn by_group(&self) -> Vec<Vec<Vec<Value>>> {
+        let mut rows = vec![vec![]; self.groups];
+        for (i, id) in self.ids.iter().enumerate() {
+            if self.filter.as_ref().is_none_or(|f| f.value(i).unwrap() == Value::Bool(true)) {
+                rows[*id as usize].push(self.args.iter().map(|a| a.value(i).unwrap()).collect());
+            }
+        }
+        rows
+    }
+
+    /// Adds all of them to `state`.
+    fn add_to(&self, state: &mut State) {
+        state.update(&self.ids, self.groups, &self.args.iter().collect::<Vec<_>>(), self.filter.as_ref()).unwrap();
+    }
+
+    /// Adds to `state` parts that end at these rows, each through a state of its own. They meet in the order of the rows.
+    fn add_parts_to(&self, state: &mut State, new: impl Fn() -> State, ends: &[usize]) {
+        let all: Vec<u32> = (0..self.groups as u32).collect();
+        let mut from = 0;
+        for until in ends {
+            let cut = |v: &Vector| v.slice(from, until - from);
+            let (args, filter) = (self.args.iter().map(cut).collect(), self.filter.as_ref().map(cut));
+            let mut part = new();
+            Rows { groups: self.groups, ids: self.ids[from..*until].to_vec(), args, filter }.add_to(&mut part);
+            state.merge(&part, &all, &all, self.groups).unwrap();
+            from = *until;
+        }
+    }
+}
+
 struct Table {
     keys: usize,
     groups: Groups,

@@ -1,10 +1,9 @@
 //! `date_bin` and `date_trunc`: kernels where bins have one width, calls where not, with the rows of stock DataFusion.
 
+use crate::world::{plan_text, sorted_rows};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
-use arrow::util::pretty::pretty_format_batches;
-use datafusion::physical_plan::displayable;
 use millstream::{Options, Preference, Session};
 use std::sync::Arc;
 
@@ -36,13 +35,6 @@ fn session(stages: bool, device: Preference) -> Session {
     session
 }
 
-async fn rows(session: &Session, sql: &str) -> Vec<String> {
-    let rows = session.sql(sql).await.unwrap().collect().await.unwrap_or_else(|e| panic!("{e}: {sql}"));
-    let mut lines: Vec<String> = pretty_format_batches(&rows).unwrap().to_string().lines().map(str::to_string).collect();
-    lines.sort();
-    lines
-}
-
 /// Each expression as a group key and behind a filter.
 async fn check(expressions: &[String], by_kernel: bool) {
     let off = session(false, Preference::Cpu);
@@ -51,19 +43,18 @@ async fn check(expressions: &[String], by_kernel: bool) {
         for sql in
             [format!("select {e} b, count(*), sum(i) from x group by 1"), format!("select i, {e} b from x where i % 3 = 1 or {e} is null")]
         {
-            let plan = on[0].sql(&sql).await.unwrap().plan().await.unwrap();
-            let plan = displayable(plan.as_ref()).indent(false).to_string();
+            let plan = plan_text(&on[0], &sql).await;
             assert!(plan.contains("StageExec") && plan.contains("call date_") != by_kernel, "{sql}\n{plan}");
-            let want = rows(&off, &sql).await;
+            let want = sorted_rows(&off, &sql).await;
             assert!(want.len() > 5, "{sql}");
             for session in &on {
-                assert_eq!(rows(session, &sql).await, want, "{sql}");
+                assert_eq!(sorted_rows(session, &sql).await, want, "{sql}");
             }
         }
     }
     // Negative control: bins of another width are told apart.
     let wider = "select date_bin(interval '2 hours', ns) b, count(*), sum(i) from x group by 1";
-    assert_ne!(rows(&on[0], wider).await, rows(&off, &wider.replace('2', "3")).await);
+    assert_ne!(sorted_rows(&on[0], wider).await, sorted_rows(&off, &wider.replace('2', "3")).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

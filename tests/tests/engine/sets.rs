@@ -1,8 +1,7 @@
 //! Set operations and grouping sets: in stages, with the rows of stock DataFusion and of the reference.
 
+use crate::world::{plan_text, sorted_rows};
 use arrow::array::{BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, RecordBatch, StringArray};
-use arrow::util::pretty::pretty_format_batches;
-use datafusion::physical_plan::displayable;
 use millstream::{Options, Preference, Session};
 use std::sync::Arc;
 
@@ -38,29 +37,21 @@ fn session(stages: bool, device: Preference) -> Session {
     session
 }
 
-async fn rows(session: &Session, sql: &str) -> Vec<String> {
-    let rows = session.sql(sql).await.unwrap().collect().await.unwrap_or_else(|e| panic!("{e}: {sql}"));
-    let mut lines: Vec<String> = pretty_format_batches(&rows).unwrap().to_string().lines().map(str::to_string).collect();
-    lines.sort();
-    lines
-}
-
 /// The same rows on the CPU and by the reference as without stages; nothing stock but the sources and what joins their rows.
 async fn check(queries: &[String]) {
     let off = session(false, Preference::Cpu);
     let on = [session(true, Preference::Cpu), session(true, Preference::Reference)];
     for sql in queries {
-        let plan = on[0].sql(sql).await.unwrap().plan().await.unwrap();
-        let plan = displayable(plan.as_ref()).indent(false).to_string();
+        let plan = plan_text(&on[0], sql).await;
         assert!(plan.contains("StageExec") && !plan.contains("AggregateExec") && !plan.contains("JoinExec"), "{sql}\n{plan}");
-        let want = rows(&off, sql).await;
+        let want = sorted_rows(&off, sql).await;
         assert!(want.len() > 4, "no rows: {sql}");
         for session in &on {
-            assert_eq!(rows(session, sql).await, want, "{sql}");
+            assert_eq!(sorted_rows(session, sql).await, want, "{sql}");
         }
     }
     // Negative control: the rows of another query are told apart.
-    assert_ne!(rows(&on[0], &queries[0]).await, rows(&off, &queries[1]).await);
+    assert_ne!(sorted_rows(&on[0], &queries[0]).await, sorted_rows(&off, &queries[1]).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +80,7 @@ async fn floats_in_set_operations_are_equal_by_value() {
         let session = session(true, device);
         for (op, count) in [("union", 7), ("intersect", 3), ("except", 2), ("union all", 11)] {
             let sql = format!("select count(*) from ({left} {op} {right}) s");
-            assert!(rows(&session, &sql).await.iter().any(|l| l.replace(' ', "") == format!("|{count}|")), "{sql}");
+            assert!(sorted_rows(&session, &sql).await.iter().any(|l| l.replace(' ', "") == format!("|{count}|")), "{sql}");
         }
     }
 }
@@ -129,7 +120,6 @@ async fn grouping_sets_are_those_of_stock() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_says_how_many_grouping_sets_there_are() {
     let session = session(true, Preference::Cpu);
-    let plan = session.sql("select a, b, count(*) from x group by cube(a, b)").await.unwrap().plan().await.unwrap();
-    let plan = displayable(plan.as_ref()).indent(false).to_string();
+    let plan = plan_text(&session, "select a, b, count(*) from x group by cube(a, b)").await;
     assert!(plan.contains("keys=3, sets=4, aggregates=[count]"), "{plan}");
 }

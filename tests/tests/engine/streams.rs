@@ -1,9 +1,12 @@
 //! Streams against a model that knows one row at a time, whole, in epochs, killed at every step and restored.
 
 mod faults;
+mod jobs;
 mod kills;
 mod model;
 mod simulation;
+mod sinks;
+mod upserts;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
@@ -63,7 +66,7 @@ async fn windowed(stream: DataStream, width: i64, slide: i64) -> DataStream {
         count_distinct(col("value")).alias("d"),
     ];
     let stream = stream.filter(col("id").gt_eq(lit(0))).unwrap();
-    stream.window(Window::hop(ms(width), ms(slide))).aggregate([col("key"), col("name")], aggregates).await.unwrap()
+    stream.key_by([col("key"), col("name")]).window(Window::hop(ms(width), ms(slide))).aggregate(aggregates).await.unwrap()
 }
 
 async fn memory_job(
@@ -242,8 +245,8 @@ async fn write_input(disk: &Arc<dyn ObjectStore>, format: FileFormat, all: &[Eve
         let mut sink = FilesSink::new("input", Arc::clone(disk), "in".into(), format);
         sink.write(batch(some)).await.unwrap();
         let attempt = Attempt { generation: 0, checkpoint: i as u64 };
-        let items = sink.prepare(attempt, &batch(&[]).schema()).await.unwrap();
-        sink.publish(&items).await.unwrap();
+        let items = sink.seal(attempt, &batch(&[]).schema()).unwrap().await.unwrap();
+        sink.committer().publish(&items).await.unwrap();
     }
 }
 
@@ -299,7 +302,7 @@ async fn the_checkpoints_of_another_job_are_refused() {
     let job = async |width, value: millstream::Expr, least, inputs| {
         let one = || session.stream(source(&all, 1)).unwrap().event_time("at", ms(0)).unwrap();
         let stream = (1..inputs).fold(one(), |s, _| s.union(one()).unwrap()).filter(col("id").gt_eq(lit(least))).unwrap();
-        let windows = stream.window(Window::tumble(ms(width))).aggregate([col("key")], [value.alias("v")]).await.unwrap();
+        let windows = stream.key_by([col("key")]).window(Window::tumble(ms(width))).aggregate([value.alias("v")]).await.unwrap();
         windows.to(out.sink("out")).unwrap()
     };
     let store = in_memory();
@@ -385,24 +388,24 @@ async fn streamed_windows_equal_the_batch_answer() {
 async fn what_no_stream_can_do_is_refused_by_name() {
     let session = session(1);
     let stream = || session.stream(source(&events(1, 10, 1, 1), 1)).unwrap();
-    let untimed = stream().window(Window::tumble(ms(10))).aggregate([col("key")], [count(lit(1))]).await;
+    let untimed = stream().key_by([col("key")]).window(Window::tumble(ms(10))).aggregate([count(lit(1))]).await;
     assert!(untimed.err().unwrap().to_string().contains("event_time()"));
     let timed = || stream().event_time("at", ms(0)).unwrap();
     assert!(stream().event_time("when", ms(0)).err().unwrap().to_string().contains("when"));
     assert!(timed().filter(col("nothing").gt(lit(1))).err().unwrap().to_string().contains("nothing"));
-    let aggregate = |window| async move { timed().window(window).aggregate([col("key")], [count(lit(1))]).await };
+    let aggregate = |window| async move { timed().key_by([col("key")]).window(window).aggregate([count(lit(1))]).await };
     let error = aggregate(Window::tumble(Duration::from_micros(1_500))).await.err().unwrap();
     assert!(error.to_string().contains("whole number"), "{error}");
     let error = aggregate(Window::hop(ms(10), ms(20))).await.err().unwrap();
     assert!(error.to_string().contains("slide"), "{error}");
     let sketch = datafusion::functions_aggregate::expr_fn::approx_distinct(col("name"));
-    let error = timed().window(Window::tumble(ms(10))).aggregate([col("key")], [sketch]).await.err().unwrap();
+    let error = timed().key_by([col("key")]).window(Window::tumble(ms(10))).aggregate([sketch]).await.err().unwrap();
     assert_eq!(error.kind(), millstream::ErrorKind::Unsupported);
     assert!(error.to_string().contains("AggregateExec"), "{error}");
-    let union = timed().union(stream()).unwrap().window(Window::tumble(ms(10))).aggregate([col("key")], [count(lit(1))]).await;
+    let union = timed().union(stream()).unwrap().key_by([col("key")]).window(Window::tumble(ms(10))).aggregate([count(lit(1))]).await;
     assert!(union.err().unwrap().to_string().contains("every stream of a union"));
     let renamed = timed().select([col("id").alias("at"), col("key")]).unwrap();
-    let error = renamed.window(Window::tumble(ms(10))).aggregate([col("key")], [count(lit(1))]).await.err().unwrap();
+    let error = renamed.key_by([col("key")]).window(Window::tumble(ms(10))).aggregate([count(lit(1))]).await.err().unwrap();
     assert!(error.to_string().contains("`at` is `id` of the source"), "{error}");
     // A null event time is an error that names the column.
     let source = MemorySource::new("events", batch(&[]).schema(), 1);
@@ -424,8 +427,8 @@ async fn functions_of_batches_and_projections_stand_before_and_behind_windows() 
     let stream = session(2).stream(source(&all, 1)).unwrap().event_time("at", ms(0)).unwrap();
     let schema = batch(&[]).schema();
     let twice = |b: RecordBatch| Ok(vec![b.clone(), b]);
-    let stream = stream.map_batches(schema, twice).unwrap().filter(col("value").gt(lit(0))).unwrap();
-    let stream = stream.window(Window::tumble(ms(500))).aggregate([col("key")], [count(lit(1)).alias("n")]).await.unwrap();
+    let stream = stream.flat_map(schema, twice).unwrap().filter(col("value").gt(lit(0))).unwrap();
+    let stream = stream.key_by([col("key")]).window(Window::tumble(ms(500))).aggregate([count(lit(1)).alias("n")]).await.unwrap();
     let stream = stream.select([col("key"), (col("n") + lit(1)).alias("more")]).unwrap().filter(col("more").gt(lit(3))).unwrap();
     assert_eq!(stream.schema().unwrap().field(1).name(), "more");
     let mut driver = open(stream.to(out.sink("out")).unwrap(), &in_memory(), small(700)).await.unwrap();

@@ -1,5 +1,7 @@
-//! TPC-H and h2o at scale 0.01 in temporary folders, written once for all tests.
+//! TPC-H and h2o at scale 0.01 in temporary folders, written once for all tests; rows and plans as text.
 
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::physical_plan::displayable;
 use millstream::{Options, Preference, Session};
 use millstream_benches::{Suite, suite};
 use millstream_datasets::Dataset;
@@ -56,6 +58,20 @@ async fn session_over(suite: &Suite, data: &Path, stages: bool, device: Preferen
         session.register(t, &path.to_string_lossy()).await.expect("a table");
     }
     session
+}
+
+/// The rows of a query as lines of text, in an order of their own.
+pub async fn sorted_rows(session: &Session, sql: &str) -> Vec<String> {
+    let rows = session.sql(sql).await.unwrap().collect().await.unwrap_or_else(|e| panic!("{e}: {sql}"));
+    let mut lines: Vec<String> = pretty_format_batches(&rows).unwrap().to_string().lines().map(str::to_string).collect();
+    lines.sort();
+    lines
+}
+
+/// The physical plan of a query.
+pub async fn plan_text(session: &Session, sql: &str) -> String {
+    let plan = session.sql(sql).await.unwrap().plan().await.unwrap();
+    displayable(plan.as_ref()).indent(false).to_string()
 }
 
 /// Whether there is a GPU adapter to run `test` on. A skip is printed, past the harness, with the count

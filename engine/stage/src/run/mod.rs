@@ -18,6 +18,7 @@ pub mod reference;
 pub mod sink;
 mod source;
 mod spill;
+mod stateless;
 mod top;
 mod window;
 mod worker;
@@ -28,6 +29,7 @@ pub(crate) use driver::{MORSEL_ROWS, see_through};
 pub use learned::InTable;
 pub use metrics::{GpuMetrics, StageMetrics};
 pub use parts::Parts;
+pub use stateless::RowStage;
 pub use window::{KEY_GROUPS, WINDOW_COLUMNS, WindowStage, Windows, greatest_time};
 
 use crate::convert::Block;

@@ -3,7 +3,7 @@
 //! A chunk's values that count are kept as one part, with the number of each one's group; only the end brings
 //! them together by group and sorts within. Texts are copied, so that a part holds no more than its own.
 
-use super::by_place;
+use super::places::by_place;
 use super::rank::encoded;
 use crate::program::{Listing, Type};
 use crate::vector::{Dictionary, Strings, Values, Vector};

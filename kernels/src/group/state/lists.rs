@@ -4,7 +4,7 @@
 //! selects in each. Floats are kept as integers that sort in their total order. Lists that meet share what
 //! they hold: each remembers what the other's groups are called here.
 
-use super::by_place;
+use super::places::by_place;
 use crate::program::Fraction;
 use crate::vector::{Values, Vector};
 use crate::{Error, Result};

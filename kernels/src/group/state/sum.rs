@@ -1,6 +1,5 @@
 //! Exact sums of integers and decimals, in 64 bits as long as they are sure to fit.
 
-use super::overflow;
 use crate::vector::{Values, Vector};
 use crate::{Error, Result, arith, simd};
 
@@ -137,4 +136,9 @@ fn add_narrow(sums: &mut [i64], ids: &[u32], groups: usize, v: &[i64]) {
     } else {
         ids.iter().zip(v).for_each(|(g, v)| sums[*g as usize] += v);
     }
+}
+
+/// The error of a sum that leaves its type.
+pub(super) fn overflow(ty: &str) -> Error {
+    Error::invalid(format!("arithmetic overflow: a sum does not fit {ty}"))
 }

@@ -33,31 +33,19 @@ fn agrees_with_the_reference_whole_and_in_parts() {
         let listing = Listing { by: KeyOrders::new(&orders).unwrap(), skip_nulls: flag(3) };
         let ids: Vec<u32> = (0..n).map(|_| g.below(GROUPS as u64 - 1) as u32).collect();
         let filter = (g.below(2) == 0).then(|| g.vector(Type::Bool, n, false));
-        let mut rows = vec![vec![]; GROUPS];
-        for (i, id) in ids.iter().enumerate() {
-            if filter.as_ref().is_none_or(|f| f.value(i).unwrap() == Value::Bool(true)) {
-                rows[*id as usize].push(args.iter().map(|a| a.value(i).unwrap()).collect::<Vec<_>>());
-            }
-        }
-        let want: Vec<Vec<Value>> = rows.iter().map(|r| list(listing, r)).collect();
+        let rows = Rows { groups: GROUPS, ids, args, filter };
+        let want: Vec<Vec<Value>> = rows.by_group().iter().map(|r| list(listing, r)).collect();
 
         let new = || State::new(List(listing), KeyType::new(ty, 38)).unwrap();
         let mut whole = new();
-        whole.update(&ids, GROUPS, &args.iter().collect::<Vec<_>>(), filter.as_ref()).unwrap();
+        rows.add_to(&mut whole);
         // One part after the other: rows that are equal in all keys stay in the order they came.
         assert_eq!(lists(&whole), want, "round {round}: {listing:?} of {ty:?}");
         let whole_raw = new_of(&whole, listing, ty);
         assert_eq!(sorted(lists(&whole_raw)), sorted(want.clone()), "as columns, round {round}");
 
         let mut merged = new();
-        let all: Vec<u32> = (0..GROUPS as u32).collect();
-        for (from, until) in [(0, n / 3), (n / 3, n / 2), (n / 2, n)] {
-            let cut = |v: &Vector| v.slice(from, until - from);
-            let mut part = new();
-            let args: Vec<Vector> = args.iter().map(cut).collect();
-            part.update(&ids[from..until], GROUPS, &args.iter().collect::<Vec<_>>(), filter.as_ref().map(cut).as_ref()).unwrap();
-            merged.merge(&part, &all, &all, GROUPS).unwrap();
-        }
+        rows.add_parts_to(&mut merged, new, &[n / 3, n / 2, n]);
         assert_eq!(lists(&merged), want, "in parts, round {round}: {listing:?} of {ty:?}");
         // Negative control.
         if let Some(first) = want.iter().position(|l| !l.is_empty()) {

@@ -47,28 +47,19 @@ fn agree_with_the_reference_whole_and_in_parts() {
         let m = MOMENTS[round % MOMENTS.len()];
         let offset = [0.0, 0.1, -1000.0][round % 3];
         let constant = round / 15 == 3;
-        let parts: Vec<(Vec<u32>, Vec<Vector>, Option<Vector>)> = (0..3)
-            .map(|_| {
-                let n = g.below(300) as usize;
-                let ids = (0..n).map(|_| g.below(GROUPS as u64 - 1) as u32).collect();
-                let args = (0..m.arguments()).map(|_| floats(&mut g, n, offset, constant)).collect();
-                (ids, args, (g.below(2) == 0).then(|| g.vector(Type::Bool, n, false)))
-            })
-            .collect();
+        let part = |g: &mut Gen| {
+            let n = g.below(300) as usize;
+            let ids = (0..n).map(|_| g.below(GROUPS as u64 - 1) as u32).collect();
+            let args = (0..m.arguments()).map(|_| floats(g, n, offset, constant)).collect();
+            Rows { groups: GROUPS, ids, args, filter: (g.below(2) == 0).then(|| g.vector(Type::Bool, n, false)) }
+        };
         let mut rows = vec![vec![]; GROUPS];
         let (mut whole, mut merged) = (state(m), state(m));
-        let all: Vec<u32> = (0..GROUPS as u32).collect();
-        for (ids, args, filter) in &parts {
-            let args: Vec<&Vector> = args.iter().collect();
-            for (i, id) in ids.iter().enumerate() {
-                if filter.as_ref().is_none_or(|f| f.value(i).unwrap() == Value::Bool(true)) {
-                    rows[*id as usize].push(args.iter().map(|a| a.value(i).unwrap()).collect::<Vec<_>>());
-                }
-            }
-            let mut part = state(m);
-            part.update(ids, GROUPS, &args, filter.as_ref()).unwrap();
-            whole.update(ids, GROUPS, &args, filter.as_ref()).unwrap();
-            merged.merge(&part, &all, &all, GROUPS).unwrap();
+        for _ in 0..3 {
+            let part = part(&mut g);
+            rows.iter_mut().zip(part.by_group()).for_each(|(all, more)| all.extend(more));
+            part.add_to(&mut whole);
+            part.add_parts_to(&mut merged, || state(m), &[part.ids.len()]);
         }
         for (group, rows) in rows.iter().enumerate() {
             let want = aggregate(Moment(m), rows);

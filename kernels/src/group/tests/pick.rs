@@ -40,26 +40,13 @@ fn agrees_with_the_reference_whole_and_in_parts() {
         let op = Pick(Pick { by: KeyOrders::new(&orders).unwrap(), last: flag(2), skip_nulls: flag(3) });
         let ids: Vec<u32> = (0..n).map(|_| g.below(GROUPS as u64 - 1) as u32).collect();
         let filter = (g.below(2) == 0).then(|| g.vector(Type::Bool, n, false));
-        let mut rows = vec![vec![]; GROUPS];
-        for (i, id) in ids.iter().enumerate() {
-            if filter.as_ref().is_none_or(|f| f.value(i).unwrap() == Value::Bool(true)) {
-                rows[*id as usize].push(args.iter().map(|a| a.value(i).unwrap()).collect::<Vec<_>>());
-            }
-        }
+        let rows = Rows { groups: GROUPS, ids, args, filter };
         let new = || State::new(op, KeyType::new(ty, 38)).unwrap();
-        let mut whole = new();
-        whole.update(&ids, GROUPS, &args.iter().collect::<Vec<_>>(), filter.as_ref()).unwrap();
+        let (mut whole, mut merged) = (new(), new());
+        rows.add_to(&mut whole);
         // The parts meet in the order of the rows, so that without a key the first is the first.
-        let mut merged = new();
-        let all: Vec<u32> = (0..GROUPS as u32).collect();
-        for (from, until) in [(0, n / 3), (n / 3, n)] {
-            let cut = |v: &Vector| v.slice(from, until - from);
-            let mut part = new();
-            let args: Vec<Vector> = args.iter().map(cut).collect();
-            part.update(&ids[from..until], GROUPS, &args.iter().collect::<Vec<_>>(), filter.as_ref().map(cut).as_ref()).unwrap();
-            merged.merge(&part, &all, &all, GROUPS).unwrap();
-        }
-        for (group, rows) in rows.iter().enumerate() {
+        rows.add_parts_to(&mut merged, new, &[n / 3, n]);
+        for (group, rows) in rows.by_group().iter().enumerate() {
             let want = aggregate(op, rows);
             for got in [&mut whole, &mut merged] {
                 assert_eq!(got.value(group as u32, GROUPS).unwrap(), want, "round {round}: {op:?} of {ty:?} by {key_ty:?}, group {group}");

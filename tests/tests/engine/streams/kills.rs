@@ -1,4 +1,5 @@
-//! A job in a process of its own that is killed, as the system kills: again and again, at any moment.
+//! A job in a process of its own that is killed, as the system kills: again and again, at any moment. The process is
+//! this test once more: `MILLSTREAM_VICTIM` tells it the folder of the job.
 //!
 //! `MILLSTREAM_KILLS=n` and `MILLSTREAM_BIDS=n` say how often and over how many bids; with `MILLSTREAM_KILLS_DIR` input and output
 //! stay in that folder, for another engine to judge (`tests/long`).
@@ -6,8 +7,9 @@
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use datafusion::functions_aggregate::expr_fn::max;
-use millstream::streams::{Driver, DriverOptions, FileFormat, FilesSink, FilesSource, GeneratedRows, Log, SystemClock, Values, local};
+use millstream::streams::{Driver, DriverOptions, FileFormat, FilesSink, FilesSource, Log, SystemClock, local};
 use millstream::{Window, col, count, lit};
+use millstream_datasets::nexmark;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeMap;
@@ -28,35 +30,20 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Bids of an auction house.
-fn bids() -> GeneratedRows {
-    let time = Values::Time { start_ms: 1_436_918_400_000, per_second: 10_000 };
-    GeneratedRows::new(9)
-        .column("auction", Values::Integer(1000..3000))
-        .column("price", Values::Integer(1..1_000_000))
-        .column("date_time", time)
-}
-
 /// The job, to its end: count and greatest price of each auction's bids, in hopping windows.
 async fn run(folder: &Path) {
     let store = local(folder).unwrap();
-    let source = FilesSource::new("bids", Arc::clone(&store), "in".into(), FileFormat::Parquet, bids().schema()).bounded();
+    let schema = nexmark::schema("bid").unwrap();
+    let source = FilesSource::new("bids", Arc::clone(&store), "in".into(), FileFormat::Parquet, schema).bounded();
     let stream = session(2).stream(source).unwrap().event_time("date_time", ms(0)).unwrap();
-    let windows = stream.window(Window::hop(ms(WIDTH), ms(SLIDE)));
-    let windows = windows.aggregate([col("auction")], [count(lit(1)).alias("bids"), max(col("price")).alias("price")]).await.unwrap();
+    let windows = stream.key_by([col("auction")]).window(Window::hop(ms(WIDTH), ms(SLIDE)));
+    let windows = windows.aggregate([count(lit(1)).alias("bids"), max(col("price")).alias("price")]).await.unwrap();
     let job = windows.to(FilesSink::new("out", Arc::clone(&store), "out".into(), FileFormat::Parquet)).unwrap();
     let rows = variable("MILLSTREAM_EPOCH_ROWS").expect("the rows of an epoch").parse().unwrap();
     let options = DriverOptions { checkpoint_ms: 50, epoch_rows: rows, epoch_rows_max: rows, ..DriverOptions::default() };
     let log = Log::new(store, "checkpoints".into());
     let mut driver = Driver::open(job, log, options, Arc::new(SystemClock::new())).await.unwrap();
     driver.run(1, || false).await.unwrap();
-}
-
-#[test]
-#[ignore = "is run by the test below, in a process that it kills"]
-fn victim() {
-    let folder = PathBuf::from(variable("MILLSTREAM_VICTIM").expect("the folder of the job"));
-    tokio::runtime::Runtime::new().unwrap().block_on(run(&folder));
 }
 
 /// Begin of the window and auction: bids, greatest price.
@@ -69,12 +56,14 @@ fn write_bids(folder: &Path, count: u64) -> Answer {
     let files = 8;
     for f in 0..files {
         let file = File::create(folder.join(format!("in/bids-{f}.parquet"))).unwrap();
-        let mut writer = ArrowWriter::try_new(file, bids().schema(), None).unwrap();
+        let mut writer = ArrowWriter::try_new(file, nexmark::schema("bid").unwrap(), None).unwrap();
         let (from, until) = (count * f / files, count * (f + 1) / files);
         for at in (from..until).step_by(8192) {
-            let batch = bids().batch(at..until.min(at + 8192)).unwrap();
+            let batch = nexmark::batch("bid", at..until.min(at + 8192)).unwrap();
             answer_with(&mut answer, &batch);
             writer.write(&batch).unwrap();
+            // A row group each: a process that goes on somewhere reads few bytes first.
+            writer.flush().unwrap();
         }
         writer.close().unwrap();
     }
@@ -118,6 +107,9 @@ fn read_windows(folder: &Path) -> Answer {
 
 #[test]
 fn a_process_that_is_killed_again_and_again_loses_and_doubles_nothing() {
+    if let Some(folder) = variable("MILLSTREAM_VICTIM") {
+        return tokio::runtime::Runtime::new().unwrap().block_on(run(Path::new(&folder)));
+    }
     let number = |name: &str, otherwise: u64| variable(name).map_or(otherwise, |v| v.parse().unwrap());
     let (kills, count) = (number("MILLSTREAM_KILLS", 15), number("MILLSTREAM_BIDS", 300_000));
     let own = tempfile::tempdir().unwrap();
@@ -126,7 +118,7 @@ fn a_process_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     let (mut random, mut killed, mut longest) = (Seeded::new(9), 0, 60);
     loop {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "streams::kills::victim", "--ignored"])
+            .args(["--exact", "streams::kills::a_process_that_is_killed_again_and_again_loses_and_doubles_nothing"])
             .env("MILLSTREAM_VICTIM", &folder)
             // Epochs enough for all the kills, whatever the machine.
             .env("MILLSTREAM_EPOCH_ROWS", (count / 5_000).max(1).to_string())

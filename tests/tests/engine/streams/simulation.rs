@@ -4,10 +4,11 @@
 //! Everything follows from a seed: `MILLSTREAM_SEED=n MILLSTREAM_SEEDS=1` runs one again.
 
 use super::model::{Seeded, events, windows};
-use super::{DISORDER, STEP, batch, log, ms, read, rows, session, windowed};
+use super::{DISORDER, STEP, batch, log, ms, read, rows, windowed};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use millstream::Session;
 use millstream::streams::object_store::path::Path;
 use millstream::streams::object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
@@ -16,7 +17,7 @@ use millstream::streams::object_store::{
 use millstream::streams::{Driver, DriverOptions, ErrorKind, FileFormat, FilesSink, MemorySource, Progress, VirtualClock, in_memory};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 const WINDOWS: [(i64, i64); 4] = [(1000, 1000), (1000, 250), (900, 400), (500, 50)];
 
@@ -146,6 +147,12 @@ struct World {
     spec: (i64, i64),
     fails_in: u64,
     met: Met,
+}
+
+/// One for all seeds: what it costs to make one is no matter of streams.
+fn session(threads: usize) -> Session {
+    static SESSIONS: [OnceLock<Session>; 3] = [const { OnceLock::new() }; 3];
+    SESSIONS[threads - 1].get_or_init(|| super::session(threads)).clone()
 }
 
 impl World {

@@ -63,6 +63,8 @@ pub struct WindowStage {
     time_column: usize,
     input: SchemaRef,
     schema: SchemaRef,
+    /// How many columns are keys.
+    keys: usize,
     pool: Pool,
     checked: bool,
     workers: Vec<Worker>,
@@ -132,7 +134,21 @@ impl WindowStage {
         let workers = (0..threads).map(worker).collect::<Result<_>>()?;
         let parts = (0..threads).map(|i| Part::new(Arc::clone(&shape), i, threads)).collect::<Result<_>>()?;
         let (pool, checked, id, inputs) = (settings.pool.clone(), settings.checked, stage.id().to_string(), Arc::new(inputs));
-        Ok(Self { id, windows, inputs, time_column, input, schema, pool, checked, workers, parts, next: None, partly_late: 0 })
+        Ok(Self {
+            id,
+            windows,
+            inputs,
+            time_column,
+            input,
+            schema,
+            keys: keys.len() - 1,
+            pool,
+            checked,
+            workers,
+            parts,
+            next: None,
+            partly_late: 0,
+        })
     }
 
     /// The columns of its rows: `window_start`, `window_end`, keys, aggregates.
@@ -140,9 +156,20 @@ impl WindowStage {
         &self.schema
     }
 
+    /// The columns of the rows that it takes.
+    pub fn input(&self) -> &SchemaRef {
+        &self.input
+    }
+
     /// The event time among the columns of the input.
     pub fn time(&self) -> &Field {
         self.input.field(self.time_column)
+    }
+
+    /// The columns that its rows have each value of once: the window's begin and the keys.
+    pub fn key(&self) -> Vec<String> {
+        let keys = self.schema.fields()[WINDOW_COLUMNS.len()..].iter().take(self.keys);
+        std::iter::once(WINDOW_COLUMNS[0].to_string()).chain(keys.map(|f| f.name().clone())).collect()
     }
 
     /// Bytes of memory held.
@@ -178,14 +205,15 @@ impl WindowStage {
             let (windows, next, time) = (self.windows, self.next, self.time_column);
             self.pool.run(move || {
                 let (mut late, mut partly_late) = (vec![], 0);
-                while let Some((at, morsel)) = { Some(taken.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, morsels.get(i)?))) } {
+                loop {
+                    let at = taken.fetch_add(1, Ordering::Relaxed);
+                    let Some(morsel) = morsels.get(at) else { return Ok((worker, late, partly_late)) };
                     let Arrival { on_time, behind, partly } = arrived(morsel, time, &windows, next)?;
                     late.extend(behind.map(|rows| (at, rows)));
                     partly_late += partly;
                     let block = worker.reader.block(&on_time, &inputs)?;
                     worker.chunks.block(&block, &mut worker.live)?;
                 }
-                Ok((worker, late, partly_late))
             })
         });
         let mut late = vec![];
@@ -335,10 +363,18 @@ impl WindowStage {
     ///
     /// # Errors
     /// `Corrupt` for batches that are not of this stage.
-    pub fn restore(&mut self, first_open: Option<i64>, pieces: &[RecordBatch]) -> Result<()> {
+    pub async fn restore(&mut self, first_open: Option<i64>, pieces: Vec<RecordBatch>) -> Result<()> {
         self.next = first_open;
-        let parts = self.parts.len();
-        self.parts.iter_mut().try_for_each(|part| part.restore(parts, first_open, pieces))
+        let (parts, pieces) = (self.parts.len(), Arc::new(pieces));
+        let tasks = std::mem::take(&mut self.parts).into_iter().map(|mut part| {
+            let pieces = Arc::clone(&pieces);
+            self.pool.run(move || {
+                part.restore(parts, first_open, &pieces)?;
+                Ok(part)
+            })
+        });
+        self.parts = futures::future::try_join_all(tasks).await?;
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
-//! Folders of an object store: files that appear are read, files that are committed appear.
+//! Reads the files of a folder, as they come.
 
+use super::FileFormat;
+use crate::folder::outside;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -9,10 +11,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
-use millstream_stream::{Attempt, Error, ErrorKind, Fetched, Result, Sink, Source, SplitOrder};
+use millstream_stream::{Error, ErrorKind, Fetched, Result, Source, SplitOrder};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use parquet::arrow::ArrowWriter;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
@@ -23,33 +24,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// What the files are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileFormat {
-    /// Parquet; written with Snappy.
-    Parquet,
-    /// Comma separated, with a header.
-    Csv,
-    /// One JSON object a line.
-    NdJson,
-}
-
-impl FileFormat {
-    /// How the names of such files end.
-    pub fn extension(self) -> &'static str {
-        match self {
-            FileFormat::Parquet => "parquet",
-            FileFormat::Csv => "csv",
-            FileFormat::NdJson => "json",
-        }
-    }
-}
-
 /// Rows of a batch that is read.
 const BATCH_ROWS: usize = 8192;
-
-/// The folder in which files wait for their checkpoint.
-const STAGED: &str = "_staged";
 
 /// The files of a folder, in the order of their names. A file is read when it is there, so it has to appear
 /// whole (written elsewhere, then renamed), and never to change.
@@ -248,7 +224,9 @@ impl Source for FilesSource {
 
     async fn splits(&self) -> Result<Vec<String>> {
         let listed: Vec<_> = self.store.list(Some(&self.folder)).try_collect().await.map_err(|e| outside("list", &self.folder, e))?;
-        let hidden = |p: &Path| p.prefix_match(&self.folder).into_iter().flatten().any(|part| part.as_ref().starts_with(['_', '.']));
+        // A folder `_column=value` is a partition, as for other readers.
+        let hides = |part: &str| part.starts_with(['_', '.']) && !part.contains('=');
+        let hidden = |p: &Path| p.prefix_match(&self.folder).into_iter().flatten().any(|part| hides(part.as_ref()));
         let mine = |p: &Path| p.extension() == Some(self.format.extension()) && !hidden(p);
         Ok(listed.into_iter().map(|o| o.location).filter(mine).map(String::from).collect())
     }
@@ -283,136 +261,6 @@ impl Source for FilesSource {
         }
         Ok(Fetched { batches, next, ended })
     }
-}
-
-/// Files in a folder. A file is written beside it and moved there when its checkpoint is true.
-pub struct FilesSink {
-    name: String,
-    store: Arc<dyn ObjectStore>,
-    folder: Path,
-    format: FileFormat,
-    rows_max: usize,
-    rows: Vec<RecordBatch>,
-    held: usize,
-    /// Full files, not yet named: a name needs the checkpoint's number.
-    full: Vec<Vec<u8>>,
-}
-
-impl FilesSink {
-    /// Files of `format` in `folder`.
-    pub fn new(name: impl Into<String>, store: Arc<dyn ObjectStore>, folder: Path, format: FileFormat) -> Self {
-        let (rows, full) = (vec![], vec![]);
-        Self { name: name.into(), store, folder, format, rows_max: 1 << 20, rows, held: 0, full }
-    }
-
-    /// A new file after so many rows, besides the one that every checkpoint begins.
-    pub fn rolling(self, rows_max: usize) -> Self {
-        Self { rows_max: rows_max.max(1), ..self }
-    }
-
-    fn staged(&self, item: &str) -> Path {
-        self.folder.clone().join(STAGED).join(item)
-    }
-
-    fn encode(&mut self, schema: &SchemaRef) -> Result<()> {
-        let rows = std::mem::take(&mut self.rows);
-        self.held = 0;
-        let mut out = vec![];
-        match self.format {
-            FileFormat::Parquet => {
-                let properties =
-                    parquet::file::properties::WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).build();
-                let failed = |e: ParquetError| Error::new(ErrorKind::Invalid, format!("`{}` cannot write: {e}", self.name));
-                let mut writer = ArrowWriter::try_new(&mut out, Arc::clone(schema), Some(properties)).map_err(failed)?;
-                rows.iter().try_for_each(|b| writer.write(b)).map_err(failed)?;
-                writer.close().map_err(failed)?;
-            }
-            FileFormat::Csv => {
-                let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(&mut out);
-                rows.iter().try_for_each(|b| writer.write(b))?;
-            }
-            FileFormat::NdJson => {
-                let mut writer = arrow::json::LineDelimitedWriter::new(&mut out);
-                rows.iter().try_for_each(|b| writer.write(b))?;
-                writer.finish()?;
-            }
-        }
-        self.full.push(out);
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Sink for FilesSink {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let schema = batch.schema();
-        let mut at = 0;
-        while at < batch.num_rows() {
-            let taken = (self.rows_max - self.held).min(batch.num_rows() - at);
-            self.rows.push(batch.slice(at, taken));
-            (self.held, at) = (self.held + taken, at + taken);
-            if self.held == self.rows_max {
-                self.encode(&schema)?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn prepare(&mut self, attempt: Attempt, schema: &SchemaRef) -> Result<Vec<String>> {
-        if self.held > 0 {
-            self.encode(schema)?;
-        }
-        let mut items = vec![];
-        for (n, bytes) in std::mem::take(&mut self.full).into_iter().enumerate() {
-            let item = format!("part-{:08}-{:020}-{n:04}.{}", attempt.generation, attempt.checkpoint, self.format.extension());
-            let path = self.staged(&item);
-            self.store.put(&path, PutPayload::from(bytes)).await.map_err(|e| outside("write", &path, e))?;
-            items.push(item);
-        }
-        Ok(items)
-    }
-
-    async fn publish(&mut self, items: &[String]) -> Result<()> {
-        for item in items {
-            let (from, to) = (self.staged(item), self.folder.clone().join(item.as_str()));
-            match self.store.head(&to).await {
-                Ok(_) => {}
-                Err(object_store::Error::NotFound { .. }) => self.store.copy(&from, &to).await.map_err(|e| match e {
-                    object_store::Error::NotFound { .. } => {
-                        Error::new(ErrorKind::Corrupt, format!("`{}` staged {from}, which is gone", self.name))
-                    }
-                    e => outside("write", &to, e),
-                })?,
-                Err(e) => return Err(outside("look for", &to, e)),
-            }
-            match self.store.delete(&from).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(outside("remove", &from, e)),
-            }
-        }
-        Ok(())
-    }
-
-    async fn sweep(&mut self, generation: u64, named: &[String]) -> Result<()> {
-        let folder = self.folder.clone().join(STAGED);
-        let listed: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(|e| outside("list", &folder, e))?;
-        for path in listed.into_iter().map(|o| o.location) {
-            let item = path.filename().unwrap_or_default();
-            let of: Option<u64> = item.strip_prefix("part-").and_then(|n| n.split('-').next()?.parse().ok());
-            if of.is_some_and(|g| g < generation) && !named.iter().any(|n| n == item) {
-                self.store.delete(&path).await.map_err(|e| outside("remove", &path, e))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn outside(doing: &str, path: &Path, e: object_store::Error) -> Error {
-    Error::outside(format!("cannot {doing} {path}"), e)
 }
 
 fn invalid(path: &Path, e: ArrowError) -> Error {

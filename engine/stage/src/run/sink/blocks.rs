@@ -1,0 +1,86 @@
+//! What becomes of the workers' rows: one block, the table of a join, rows in order.
+
+use super::super::Built;
+use crate::convert::{Block, to_array};
+use crate::program::{Program, Sink, SortKey};
+use crate::{Error, Result};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
+use arrow::datatypes::DataType;
+use millstream_kernels::group::KeyType;
+use millstream_kernels::program::Reg;
+use millstream_kernels::{Values, Vector, gather};
+use std::sync::Arc;
+
+/// Chunks as one block.
+///
+/// # Errors
+/// `Bug` when they differ in type.
+pub fn join_blocks(parts: &[Block], program: &Program, columns: &[Reg]) -> Result<Block> {
+    if let [one] = parts {
+        return Ok(one.clone());
+    }
+    let rows = parts.iter().map(|p| p.rows).sum();
+    let columns = columns
+        .iter()
+        .enumerate()
+        .map(|(i, r)| {
+            let column: Vec<Vector> = parts.iter().map(|p| p.columns[i].clone()).collect();
+            if column.is_empty() && program.ty(*r) == millstream_kernels::program::Type::Any {
+                return Ok(Vector::new(Values::Any(arrow::array::new_empty_array(program.data_type(*r)))));
+            }
+            Ok(gather::concat(&column, program.ty(*r))?)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Block { columns, rows })
+}
+
+/// The join table of a build sink.
+///
+/// # Errors
+/// As [`Built::new`].
+pub fn build(parts: &[Block], program: &Program, sink: &Sink) -> Result<Built> {
+    let Sink::Build { keys, columns, null_equals_null } = sink else { return Err(Error::bug("build sink expected")) };
+    let all: Vec<Reg> = keys.iter().chain(columns).copied().collect();
+    let mut block = join_blocks(parts, program, &all)?;
+    let payload = block.columns.split_off(keys.len());
+    let key_types: Vec<KeyType> = keys.iter().map(|k| program.key_type(*k)).collect();
+    let types = columns.iter().map(|c| program.data_type(*c).clone()).collect();
+    let mut built = Built::new(block.columns, &key_types, payload, types, block.rows, *null_equals_null)?;
+    built.key_columns = keys.iter().map(|k| columns.iter().position(|c| c == k)).collect();
+    Ok(built)
+}
+
+/// The rows of a sort sink in order, or the first `fetch` of them.
+///
+/// # Errors
+/// What Arrow's sort raises.
+pub fn sort(block: &Block, types: &[DataType], order: &[SortKey], fetch: Option<usize>) -> Result<Block> {
+    let columns = order
+        .iter()
+        .map(|k| {
+            let values = sortable(&to_array(&block.columns[k.column], &types[k.column], block.rows)?);
+            Ok(SortColumn { values, options: Some(SortOptions { descending: k.descending, nulls_first: k.nulls_first }) })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let rows: Vec<u32> = if columns.is_empty() {
+        (0..fetch.unwrap_or(block.rows).min(block.rows) as u32).collect()
+    } else {
+        lexsort_to_indices(&columns, fetch)?.values().to_vec()
+    };
+    let columns = block.columns.iter().map(|c| Ok(gather::gather(c, &rows)?)).collect::<Result<_>>()?;
+    Ok(Block { columns, rows: rows.len() })
+}
+
+/// Floats sort by the engine's order: -0 equals +0, every NaN alike and last.
+fn sortable(array: &ArrayRef) -> ArrayRef {
+    match array.data_type() {
+        DataType::Float64 => {
+            let canonical = array
+                .as_primitive::<arrow::datatypes::Float64Type>()
+                .unary::<_, arrow::datatypes::Float64Type>(millstream_kernels::value::canonical_f64);
+            Arc::new(canonical)
+        }
+        _ => Arc::clone(array),
+    }
+}

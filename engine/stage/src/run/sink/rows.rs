@@ -1,0 +1,106 @@
+//! Rows as a sink: all that come, or the first of each group.
+
+use super::super::chunk::{Registers, RowSink};
+use super::super::top::FirstRows;
+use crate::Result;
+use crate::convert::Block;
+use crate::program::Program;
+use millstream_kernels::gather::{self, Growing};
+use millstream_kernels::program::Reg;
+
+/// Rows as they come: collect, build and sort start from it.
+pub struct RowsSink {
+    registers: Vec<Reg>,
+    /// How many of the first are a join's keys.
+    keys: usize,
+    columns: Vec<Growing>,
+    rows: usize,
+    /// The rows that are kept, if not all are.
+    first: Option<Box<FirstRows>>,
+}
+
+impl RowsSink {
+    /// A sink of these registers of `program`.
+    pub fn new(program: &Program, registers: Vec<Reg>) -> Self {
+        let columns = registers.iter().map(|r| Growing::new(program.ty(*r))).collect();
+        Self { registers, keys: 0, columns, rows: 0, first: None }
+    }
+
+    /// The sink of a join's build side, whose first `keys` registers are the keys.
+    pub fn keyed(self, keys: usize) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// A sink of the first rows of each group.
+    pub(in crate::run) fn only(self, first: FirstRows) -> Self {
+        Self { first: Some(Box::new(first)), ..self }
+    }
+
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// How many of the first columns are a join's keys.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// Bytes of memory held.
+    pub fn size(&self) -> usize {
+        self.columns.iter().map(Growing::size).sum::<usize>() + self.first.as_ref().map_or(0, |f| f.size())
+    }
+
+    /// The rows so far, none when there are none; the sink is empty again.
+    ///
+    /// # Errors
+    /// As [`Growing::finish`].
+    pub fn take(&mut self, program: &Program) -> Result<Option<Block>> {
+        let full = std::mem::replace(self, Self::new(program, self.registers.clone()).keyed(self.keys));
+        if full.rows == 0 {
+            return Ok(None);
+        }
+        let block = Block { columns: gather::finish_all(full.columns)?, rows: full.rows };
+        Ok(Some(match full.first {
+            Some(mut first) => first.rows(&block.columns)?,
+            None => block,
+        }))
+    }
+
+    /// Keeps the rows of a chunk that are among the first of their group, and no longer those that were.
+    fn keep(&mut self, first: &mut FirstRows, regs: &Registers) -> Result<()> {
+        let kept = first.offer(regs, &self.registers, self.rows)?;
+        for (r, column) in self.registers.iter().zip(&mut self.columns) {
+            column.push(&gather::gather(regs.get(*r)?, &kept)?, kept.len())?;
+        }
+        self.rows += kept.len();
+        if first.is_stale(self.rows) {
+            let fresh = self.columns.iter().map(|c| Growing::new(c.ty())).collect();
+            let block = first.rows(&gather::finish_all(std::mem::replace(&mut self.columns, fresh))?)?;
+            self.rows = block.rows;
+            self.columns.iter_mut().zip(&block.columns).try_for_each(|(c, v)| c.push(v, block.rows))?;
+        }
+        Ok(())
+    }
+}
+
+impl RowSink for RowsSink {
+    fn consume(&mut self, regs: &mut Registers) -> Result<()> {
+        self.registers.iter().try_for_each(|r| regs.sync(*r))?;
+        if let Some(mut first) = self.first.take() {
+            self.keep(&mut first, regs)?;
+            self.first = Some(first);
+            return Ok(());
+        }
+        for (r, column) in self.registers.iter().zip(&mut self.columns) {
+            column.push(regs.get(*r)?, regs.rows)?;
+        }
+        self.rows += regs.rows;
+        Ok(())
+    }
+}
