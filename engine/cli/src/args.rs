@@ -40,6 +40,7 @@ Examples:
   millstream bench h2o --queries g3,j1 --storage memory         db-benchmark: group-bys g1 to g10, joins j1 to j5
   millstream bench tpch --stages off --json stock.json          stock DataFusion, for comparison
   millstream bench windows --events 200000000                   streams: windows over readings of 100,000 sensors
+  millstream bench latency                                      streams: from an event to a reader of the result
 
 The exit code is 1 when an answer is wrong, or, with --verify, when there is none to compare with.";
 
@@ -169,14 +170,14 @@ fn named_table(text: &str) -> Result<NamedTable, String> {
 #[derive(clap::Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct BenchArgs {
-    /// The suite: tpch, h2o or windows.
+    /// The suite: tpch, h2o, windows, latency or recovery.
     pub suite: String,
     /// Scale factor: tpch 1 is SF1 (default 0.1), h2o 1 is 1e7 rows (default 0.01).
     #[arg(long)]
     pub scale: Option<f64>,
-    /// Rows of a stream.
-    #[arg(long, value_name = "N", default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub events: u64,
+    /// Rows of a stream: 20 million for windows and recovery, 2 million for latency (10 s) where it is not said.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub events: Option<u64>,
     /// Only these queries, for instance q1,q6.
     #[arg(long, value_delimiter = ',')]
     pub queries: Vec<String>,

@@ -1,5 +1,8 @@
 //! `millstream bench`: runs a suite, verifies its answers, prints a line a query.
 
+mod jobs;
+mod latency;
+mod recovery;
 mod report;
 mod usage;
 mod windows;
@@ -39,11 +42,14 @@ struct Measured {
 }
 
 pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
-    if a.suite == windows::NAME {
-        return windows::run(a, common).await;
+    match a.suite.as_str() {
+        windows::NAME => return windows::run(a, common).await,
+        latency::NAME => return latency::run(a, common).await,
+        recovery::NAME => return recovery::run(a, common).await,
+        _ => {}
     }
     let suite = suite(&a.suite).ok_or_else(|| {
-        let names: Vec<&str> = suites().iter().map(|suite| suite.name).chain([windows::NAME]).collect();
+        let names: Vec<&str> = suites().iter().map(|suite| suite.name).chain([windows::NAME, latency::NAME, recovery::NAME]).collect();
         Usage::new(format!("no suite {}: there are {}", a.suite, names.join(", ")))
     })?;
     let scale = a.scale.unwrap_or(suite.scale);
@@ -78,8 +84,7 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     }
     drop(bar);
     if let Some(file) = &a.json {
-        let json = report::suite(a, scale, common, &results);
-        std::fs::write(file, serde_json::to_string_pretty(&json)?).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        report::write(file, &report::suite(a, scale, common, &results))?;
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("not verified: {}", failed.join(", ")).into()) }
 }

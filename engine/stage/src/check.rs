@@ -161,7 +161,8 @@ impl Check<'_> {
 
     fn set(&self, keys: &[Reg], set: &GroupingSet) -> Result<(), String> {
         let constant = |r: &Reg| self.program.instrs.iter().any(|i| matches!(i, Instr::Const { out, .. } if out == r));
-        let types = |keys: &[Reg]| keys.iter().map(|k| self.read(*k)).collect::<Result<Vec<_>, _>>();
+        // The kernels' types, and how wide decimals are: groups of all sets share a table.
+        let types = |keys: &[Reg]| keys.iter().map(|k| Ok((self.read(*k)?, self.program.key_type(*k)))).collect::<Result<Vec<_>, String>>();
         if types(&set.keys)? != types(keys)? {
             return Err("the keys of a grouping set have other types".into());
         }

@@ -31,7 +31,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use local::LocalStore;
 pub use log::{Log, Manifest, SplitPosition};
 pub use metrics::{Metrics, OperatorMetrics, SplitMetrics};
-pub use operator::{MapOperator, Operator, OperatorState, Rows, SplitOperator, WindowOperator};
+pub use operator::{MapOperator, Operator, OperatorState, Rows, SplitOperator, StateRows, WindowOperator};
 pub use sink::{Attempt, Committer, Delivery, Sink};
 pub use source::{Fetched, Source, SplitOrder};
 pub use watermark::{EventTime, MarkOf, Marks};

@@ -5,7 +5,7 @@
 //! its next number taken, by a newer generation, and stops. State files have names that are made of generation and
 //! number and never used twice.
 
-use crate::operator::OperatorState;
+use crate::operator::{OperatorState, StateRows};
 use crate::sink::Attempt;
 use crate::{Error, ErrorKind, Result};
 use arrow::array::RecordBatch;
@@ -211,18 +211,22 @@ impl Log {
         }
     }
 
-    /// Writes a file of state.
+    /// Writes a file of state, if there are rows.
     ///
     /// # Errors
     /// `Retry` when the store cannot be reached.
-    pub(crate) async fn write_state(&self, of: Attempt, operator: String, rows: Vec<RecordBatch>) -> Result<StateFile> {
+    pub(crate) async fn write_state(&self, of: Attempt, operator: &str, rows: StateRows) -> Result<Option<StateFile>> {
         let name = format!("{:08}-{:020}-{operator}", of.generation, of.checkpoint);
         // Beside epochs that go on: it must not hold up a thread that they wait for.
-        let bytes = tokio::task::spawn_blocking(move || encoded(&rows)).await.map_err(|e| Error::new(ErrorKind::Bug, e))??;
+        let bytes = tokio::task::spawn_blocking(move || {
+            let rows = rows()?;
+            if rows.is_empty() { Ok(None) } else { encoded(&rows).map(Some) }
+        });
+        let Some(bytes) = bytes.await.map_err(|e| Error::new(ErrorKind::Bug, e))?? else { return Ok(None) };
         let (path, len) = (self.state(&name), bytes.len() as u64);
         // The name is of this attempt alone: what is there is a first try of this very put.
         self.store.put(&path, PutPayload::from(bytes)).await.map_err(|e| outside("write", &path, e))?;
-        Ok(StateFile { name, bytes: len })
+        Ok(Some(StateFile { name, bytes: len }))
     }
 
     /// Reads a file of state.

@@ -4,7 +4,7 @@ use crate::{Error, ErrorKind, Result};
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_stage::{Pool, RowStage, WindowStage};
+use millstream_stage::{Pool, ReduceStage, RowStage, WindowStage};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -23,6 +23,9 @@ pub struct OperatorState {
     /// The begin of the first window that is not closed.
     pub first_open: Option<i64>,
 }
+
+/// Makes rows of state, on a thread of its own.
+pub type StateRows = Box<dyn FnOnce() -> Result<Vec<RecordBatch>> + Send>;
 
 /// A step of a pipeline. It lives as long as the driver and keeps its state in memory; checkpoints hold what is
 /// needed to make it again. What is not said here is said of an operator without state.
@@ -54,13 +57,14 @@ pub trait Operator: Send {
         Ok(vec![])
     }
 
-    /// What changed since the last checkpoint, or everything: rows of state, and what is beside them.
+    /// What changed since the last checkpoint, or everything: a function that makes rows of state of it while the operator
+    /// goes on, and what is beside them.
     ///
     /// # Errors
     /// What the data raises.
-    async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, Vec<RecordBatch>)> {
+    async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, StateRows)> {
         let _ = whole;
-        Ok((OperatorState::default(), vec![]))
+        Ok((OperatorState::default(), Box::new(|| Ok(vec![]))))
     }
 
     /// Begins with what checkpoints hold, in their order.
@@ -103,18 +107,38 @@ pub trait Operator: Send {
     fn fingerprint(&self) -> String;
 }
 
-/// Groups by window and key.
+/// Rows by window and key.
 pub struct WindowOperator {
     id: String,
-    stage: WindowStage,
+    stage: Windowed,
     text: String,
+}
+
+enum Windowed {
+    Groups(Box<WindowStage>),
+    Reduced(Box<ReduceStage>),
+}
+
+/// The same of either stage.
+macro_rules! of {
+    ($self:expr, $stage:ident => $does:expr) => {
+        match $self {
+            Windowed::Groups($stage) => $does,
+            Windowed::Reduced($stage) => $does,
+        }
+    };
 }
 
 impl WindowOperator {
     /// The operator `id` of the windows `stage`; `text` says what they compute, of which rows: a checkpoint of other
     /// text is not taken.
     pub fn new(id: impl Into<String>, stage: WindowStage, text: impl Into<String>) -> Self {
-        Self { id: id.into(), stage, text: text.into() }
+        Self { id: id.into(), stage: Windowed::Groups(Box::new(stage)), text: text.into() }
+    }
+
+    /// The operator `id` of windows whose rows a function makes one of; `text` stands for the function.
+    pub fn reduced(id: impl Into<String>, stage: ReduceStage, text: impl Into<String>) -> Self {
+        Self { id: id.into(), stage: Windowed::Reduced(Box::new(stage)), text: text.into() }
     }
 }
 
@@ -125,32 +149,44 @@ impl Operator for WindowOperator {
     }
 
     fn schema(&self) -> SchemaRef {
-        self.stage.schema().clone()
-    }
-
-    async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows> {
-        Ok(Rows { out: vec![], aside: self.stage.rows(batches).await? })
-    }
-
-    async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
-        Ok(self.stage.advance(watermark).await?)
-    }
-
-    async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, Vec<RecordBatch>)> {
-        let rows = self.stage.checkpoint(whole).await?;
-        Ok((OperatorState { first_open: self.stage.first_open() }, rows))
-    }
-
-    async fn restore(&mut self, state: &OperatorState, rows: Vec<RecordBatch>) -> Result<()> {
-        Ok(self.stage.restore(state.first_open, rows).await?)
-    }
-
-    fn size(&self) -> usize {
-        self.stage.size()
+        of!(&self.stage, stage => stage.schema().clone())
     }
 
     fn side_schema(&self) -> SchemaRef {
-        self.stage.input().clone()
+        of!(&self.stage, stage => stage.input().clone())
+    }
+
+    async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Rows> {
+        Ok(Rows { out: vec![], aside: of!(&mut self.stage, stage => stage.rows(batches).await?) })
+    }
+
+    async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
+        Ok(of!(&mut self.stage, stage => stage.advance(watermark).await?))
+    }
+
+    async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, StateRows)> {
+        let rows: StateRows = match &mut self.stage {
+            Windowed::Groups(stage) => {
+                let rows = stage.checkpoint(whole).await?;
+                Box::new(move || Ok(rows()?))
+            }
+            Windowed::Reduced(stage) => {
+                let rows = stage.checkpoint(whole).await?;
+                Box::new(move || Ok(rows))
+            }
+        };
+        Ok((OperatorState { first_open: of!(&self.stage, stage => stage.first_open()) }, rows))
+    }
+
+    async fn restore(&mut self, state: &OperatorState, rows: Vec<RecordBatch>) -> Result<()> {
+        match &mut self.stage {
+            Windowed::Groups(stage) => Ok(stage.restore(state.first_open, rows).await?),
+            Windowed::Reduced(stage) => Ok(stage.restore(state.first_open, rows)?),
+        }
+    }
+
+    fn size(&self) -> usize {
+        of!(&self.stage, stage => stage.size())
     }
 
     fn is_timed(&self) -> bool {
@@ -158,20 +194,20 @@ impl Operator for WindowOperator {
     }
 
     fn partly_late(&self) -> u64 {
-        self.stage.partly_late()
+        of!(&self.stage, stage => stage.partly_late())
     }
 
     fn device(&self) -> &'static str {
-        "cpu"
+        if let Windowed::Groups(_) = self.stage { "cpu" } else { "host" }
     }
 
     /// A window leaves its rows once.
     fn key(&self, _of_rows: Option<Vec<String>>) -> Option<Vec<String>> {
-        Some(self.stage.key())
+        Some(of!(&self.stage, stage => stage.key()))
     }
 
     fn fingerprint(&self) -> String {
-        format!("{:?} {} {}", self.stage, self.text, self.stage.schema())
+        of!(&self.stage, stage => format!("{stage:?} {} {}", self.text, stage.schema()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which event times are complete: a watermark for each split, and the least of them.
 
 use crate::{Error, ErrorKind, Result};
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use millstream_stage::greatest_time;
 use std::fmt;
 use std::sync::Arc;
@@ -52,23 +52,14 @@ impl EventTime {
     }
 
     fn greatest_of(&self, batch: &RecordBatch) -> Result<Option<i64>> {
-        let greatest = |column: &str, nulls: bool| {
-            let values: &ArrayRef = batch
-                .column_by_name(column)
-                .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("there is no event time column `{column}`")))?;
-            let some;
-            let values = match nulls && values.null_count() > 0 {
-                true => {
-                    some = arrow::compute::filter(values, &arrow::compute::is_not_null(values)?)?;
-                    &some
-                }
-                false => values,
-            };
+        let greatest = |column: &str| {
+            let values = batch.column_by_name(column);
+            let values = values.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("there is no event time column `{column}`")))?;
             greatest_time(values).map_err(|e| Error::new(ErrorKind::Invalid, format!("event time `{column}` is {e}")))
         };
         match &self.marks {
-            Marks::Disorder(_) => greatest(&self.column, false),
-            Marks::Column(column) => greatest(column, true),
+            Marks::Disorder(_) => greatest(&self.column),
+            Marks::Column(column) => greatest(column),
             Marks::Function(text, function) => {
                 let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| function(batch)));
                 made.map_err(|_| Error::new(ErrorKind::Bug, format!("the watermark function `{text}` panicked")))?

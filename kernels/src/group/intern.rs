@@ -6,7 +6,7 @@ use crate::vector::{Dictionary, Strings};
 use arrow::array::{Array, StringArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::error::ArrowError;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Strings that are looked up together: the memory that each needs is asked for before it is waited for.
 const TOGETHER: usize = 32;
@@ -24,6 +24,8 @@ pub struct Interner {
     slots: Vec<u64>,
     /// Ids of the entries of the dictionary seen last, +1; 0 = not looked up yet.
     remembered: Option<(u64, Vec<u32>)>,
+    /// All strings, until there is another one.
+    whole: OnceLock<Arc<Dictionary>>,
 }
 
 impl Interner {
@@ -39,7 +41,9 @@ impl Interner {
 
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 8
+        let remembered = self.remembered.as_ref().map_or(0, |(_, known)| known.capacity() * 4);
+        let whole = self.whole.get().map_or(0, |_| self.bytes.len() + self.ends.len() * 4);
+        self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 8 + remembered + whole
     }
 
     /// String `id`.
@@ -65,6 +69,7 @@ impl Interner {
             let id = self.ends.len() as u32;
             self.bytes.extend_from_slice(s);
             self.ends.push(self.bytes.len());
+            self.whole.take();
             self.slots[free] = h & SALT | u64::from(id + 1);
             id
         })
@@ -190,10 +195,14 @@ impl Interner {
     /// # Errors
     /// When the strings are longer than 2 GiB together.
     pub fn dictionary(&self) -> Result<Arc<Dictionary>, ArrowError> {
+        if let Some(whole) = self.whole.get() {
+            return Ok(Arc::clone(whole));
+        }
         let total = i32::try_from(self.bytes.len()).map_err(|_| ArrowError::ComputeError("group key strings exceed 2 GiB".into()))?;
         let offsets: Vec<i32> = std::iter::once(0).chain(self.ends.iter().map(|e| (*e).min(total as usize) as i32)).collect();
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        Ok(Dictionary::new(StringArray::try_new(offsets, self.bytes.clone().into(), None)?))
+        let whole = Dictionary::new(StringArray::try_new(offsets, self.bytes.clone().into(), None)?);
+        Ok(Arc::clone(self.whole.get_or_init(|| whole)))
     }
 }
 
@@ -215,6 +224,18 @@ mod tests {
             format!("{}{k}", "abcdefghij".repeat((k % 4) as usize))
         };
         (0..n).map(one).collect()
+    }
+
+    #[test]
+    fn the_dictionary_has_what_came_since_it_was_last_asked_for() {
+        let mut interner = Interner::default();
+        assert_eq!(interner.dictionary().unwrap().values().len(), 0);
+        for (n, s) in ["b", "", "a", "b", "c"].into_iter().enumerate() {
+            let id = interner.intern(s.as_bytes());
+            let whole = interner.dictionary().unwrap();
+            assert_eq!((whole.values().value(id as usize), whole.values().len()), (s, [1, 2, 3, 3, 4][n]));
+            assert!(Arc::ptr_eq(&whole, &interner.dictionary().unwrap()));
+        }
     }
 
     #[test]

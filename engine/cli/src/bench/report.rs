@@ -2,10 +2,12 @@
 
 use super::Measured;
 use super::usage::cpu_model;
+use crate::Outcome;
 use crate::args::{BenchArgs, Common, DeviceArg};
 use millstream::{Profile, StageReport, StockReport};
 use millstream_benches::Query;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// The whole file.
 pub fn suite(a: &BenchArgs, scale: f64, common: &Common, queries: &[Value]) -> Value {
@@ -18,6 +20,12 @@ pub fn suite(a: &BenchArgs, scale: f64, common: &Common, queries: &[Value]) -> V
         "suite": a.suite, "scale": scale, "storage": a.storage.name(), "threads": common.threads(), "device": device,
         "machine": machine(), "queries": queries,
     })
+}
+
+/// Writes the results.
+pub fn write(file: &Path, json: &Value) -> Outcome {
+    std::fs::write(file, serde_json::to_string_pretty(json)?).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    Ok(())
 }
 
 fn machine() -> Value {

@@ -1,17 +1,17 @@
 //! `millstream bench windows`: jobs over a stream in memory, with checkpoints on a local disk.
 
+use super::jobs::{open, quantile};
 use super::{report, usage};
 use crate::args::{BenchArgs, Common};
 use crate::progress::Bar;
 use crate::screen::print;
 use crate::{Outcome, Usage};
 use arrow::array::RecordBatch;
-use millstream::streams::{BlackholeSink, Driver, DriverOptions, Job, Log, MemorySource, MemoryTable, Progress, Sink, SystemClock, local};
+use millstream::streams::{BlackholeSink, DriverOptions, Job, MemorySource, MemoryTable, Progress, Sink};
 use millstream::{Options, Session, Window, col, count, lit, max};
 use millstream_benches::{WINDOW_QUERIES, WindowQuery, Windowed, Work};
 use millstream_datasets::sensors::Readings;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub const NAME: &str = "windows";
@@ -44,9 +44,10 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
         return Err(Usage::new(format!("no query {id} in {NAME}: there are {}", names.join(", "))).into());
     }
     let started = Instant::now();
-    let parts = readings(a.events, common.threads())?;
+    let events = a.events.unwrap_or(20_000_000);
+    let parts = readings(events, common.threads())?;
     let bytes: usize = parts.iter().flatten().map(RecordBatch::get_array_memory_size).sum();
-    eprintln!("made {} readings, {:.1} MB in {:.2} s (not counted below)", a.events, bytes as f64 / 1e6, started.elapsed().as_secs_f64());
+    eprintln!("made {events} readings, {:.1} MB in {:.2} s (not counted below)", bytes as f64 / 1e6, started.elapsed().as_secs_f64());
     let chosen: Vec<&WindowQuery> =
         WINDOW_QUERIES.iter().filter(|q| a.queries.is_empty() || a.queries.iter().any(|id| id == q.id)).collect();
     print(&format!(
@@ -58,16 +59,15 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     for (at, q) in chosen.into_iter().enumerate() {
         bar.set(at as u64, q.id);
         let m = measure(q, &parts, a, common).await?;
-        bar.aside(|| print_line(q, &m, a.events, bytes))?;
+        bar.aside(|| print_line(q, &m, events, bytes))?;
         if !matches!(m.verified, Some(Ok(()))) {
             failed.push(q.id);
         }
-        results.push(json(q, &m, a.events));
+        results.push(json(q, &m, events));
     }
     drop(bar);
     if let Some(file) = &a.json {
-        let json = report::suite(a, a.events as f64 / 1e6, common, &results);
-        std::fs::write(file, serde_json::to_string_pretty(&json)?).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        report::write(file, &report::suite(a, events as f64 / 1e6, common, &results))?;
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("not verified: {}", failed.join(", ")).into()) }
 }
@@ -153,19 +153,6 @@ async fn overhead(q: &WindowQuery, parts: &[Vec<RecordBatch>], session: &Session
     Ok(report::median(&times))
 }
 
-/// A driver, and the folder of its checkpoints.
-struct Opened {
-    driver: Driver,
-    log: Option<tempfile::TempDir>,
-}
-
-/// Opens a job over a new log, or over that of an earlier driver.
-async fn open(job: Job, log: Option<tempfile::TempDir>, options: DriverOptions) -> Outcome<Opened> {
-    let folder = log.map_or_else(tempfile::tempdir, Ok)?;
-    let log = Log::new(local(folder.path())?, "job".into());
-    Ok(Opened { driver: Driver::open(job, log, options, Arc::new(SystemClock::new())).await?, log: Some(folder) })
-}
-
 /// Whether the rows are right however the job runs: in one epoch; in epochs of many sizes; killed, and restored with
 /// another number of threads.
 async fn verified(q: &WindowQuery, parts: &[Vec<RecordBatch>], common: &Common) -> Outcome {
@@ -202,14 +189,6 @@ async fn verified(q: &WindowQuery, parts: &[Vec<RecordBatch>], common: &Common) 
         outcome.map_err(|e| format!("{name}: {e}"))?;
     }
     Ok(())
-}
-
-/// The value that `share` of all are at or below.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(at.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
 fn print_line(q: &WindowQuery, m: &Measured, events: u64, bytes: usize) -> std::io::Result<()> {

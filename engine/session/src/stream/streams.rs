@@ -8,7 +8,7 @@ pub use millstream_datasets::generated::{Rows as GeneratedRows, Values};
 pub use millstream_stream::{
     Attempt, Clock, Committer, Delivery, Driver, DriverOptions, EventTime, Fetched, Input, Job, Log, Manifest, MapOperator, MarkOf, Marks,
     Metrics, Operator, OperatorMetrics, OperatorState, Progress, Restart, Restarts, Rows, Side, Sink, Source, SplitMetrics, SplitOperator,
-    SplitOrder, SplitPosition, Step, SystemClock, VirtualClock, run_restarting,
+    SplitOrder, SplitPosition, StateRows, Step, SystemClock, VirtualClock, run_restarting,
 };
 pub use millstream_stream::{Error, ErrorKind};
 pub use object_store;

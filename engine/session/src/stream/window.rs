@@ -3,11 +3,13 @@
 use super::DataStream;
 use super::steps::{Pending, text, whole_stage};
 use crate::{Error, ErrorKind, Result};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::col;
-use millstream_stage::{StageExec, WindowStage, Windows};
+use millstream_stage::{Combine, ReduceStage, StageExec, WindowStage, Windows};
 use millstream_stream::WindowOperator;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,9 +131,7 @@ impl WindowedStream {
     /// `Invalid` without an event time or when a column is not there; `Unsupported` for aggregates without a kernel.
     pub async fn aggregate(self, aggregates: impl IntoIterator<Item = Expr>) -> Result<DataStream> {
         let Self { mut stream, keys, window } = self;
-        if stream.operators.iter().any(|o| o.is_timed()) {
-            return Err(Error::new(ErrorKind::Unsupported, "windows of the rows of windows are not there yet"));
-        }
+        stream.takes_windows()?;
         let time = stream.time()?;
         let frame = stream.frame()?;
         let windows = window.of(frame.schema().field_with_unqualified_name(&time)?.data_type())?;
@@ -155,9 +155,65 @@ impl WindowedStream {
         stream.operators.push(Box::new(WindowOperator::new(id, windows, text)));
         Ok(stream)
     }
+
+    /// A row for each window and key, when the watermark passes the window: `window_start`, `window_end`, and the columns of the
+    /// rows, of which `combine` makes one, two and two. Row `i` of what it returns is of row `i` of both batches, whose keys
+    /// are equal; the first is of rows that came earlier, in windows that hop those of earlier panes. It has to be associative. `name` stands for the function: checkpoints of a job
+    /// with another one are refused. Aggregates are faster.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # use millstream::{Session, Window, avg, col, count, lit, streams::GeneratedSource};
+    /// # use std::time::Duration;
+    /// # let bids = || Session::new()?.stream(GeneratedSource::nexmark("bid")?);
+    /// use arrow::compute::{interleave_record_batch, kernels::cmp::gt};
+    /// // The highest bid of each auction, all of it.
+    /// let bids = bids()?.event_time("date_time", Duration::ZERO)?.key_by([col("auction")]);
+    /// let highest = bids.window(Window::tumble(Duration::from_secs(1))).reduce("highest", |a, b| {
+    ///     let take = gt(&b["price"], &a["price"]).map_err(datafusion::error::DataFusionError::from)?;
+    ///     let places: Vec<_> = take.values().iter().enumerate().map(|(row, b)| (usize::from(b), row)).collect();
+    ///     Ok(interleave_record_batch(&[a, b], &places).map_err(datafusion::error::DataFusionError::from)?)
+    /// })?;
+    /// assert_eq!(highest.schema()?.field(2).name(), "auction");
+    /// # Ok::<(), millstream::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` without an event time or when a column is not there; `Unsupported` for keys that are no columns.
+    pub fn reduce(
+        self,
+        name: &str,
+        combine: impl Fn(&RecordBatch, &RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
+    ) -> Result<DataStream> {
+        let Self { mut stream, keys, window } = self;
+        stream.takes_windows()?;
+        let time = stream.time()?;
+        stream.settle()?;
+        let column = |e: &Expr| match e {
+            Expr::Column(c) => Ok(c.name.clone()),
+            other => Err(Error::new(ErrorKind::Unsupported, format!("reduce() is by columns: select() `{other}` as one first"))),
+        };
+        let keys = keys.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let input = Arc::clone(&stream.schema);
+        let kind = input.field_with_name(&time).map_err(DataFusionError::from)?.data_type();
+        let combine: Combine = Arc::new(move |a, b| combine(a, b).map_err(|e| DataFusionError::External(Box::new(e)).into()));
+        let pool = stream.settings()?.pool.clone();
+        let stage = ReduceStage::new(Arc::clone(&input), &time, &keys, window.of(kind)?, combine, pool)?;
+        stream.schema = Arc::clone(stage.schema());
+        let id = stream.next_id("window");
+        stream.operators.push(Box::new(WindowOperator::reduced(id, stage, name)));
+        Ok(stream)
+    }
 }
 
 impl DataStream {
+    fn takes_windows(&self) -> Result<()> {
+        match self.operators.iter().any(|o| o.is_timed()) {
+            true => Err(Error::new(ErrorKind::Unsupported, "windows of the rows of windows are not there yet")),
+            false => Ok(()),
+        }
+    }
+
     /// The column of event time, which every input has: rows of one without would be late at once.
     fn time(&self) -> Result<String> {
         let mut columns = self.inputs.iter().map(|i| i.time.as_ref().map(|t| &t.column));

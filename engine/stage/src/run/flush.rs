@@ -6,9 +6,9 @@
 
 use super::sink::GroupSink;
 use super::spill::{self, Piece, Spilled, Spiller};
-use crate::{Cancel, Error, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 use arrow::array::{ArrayRef, AsArray, ListArray};
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::Field;
 use millstream_kernels::group::{Raw, State};
 use millstream_kernels::{Strings, Values, Vector, gather};
@@ -48,7 +48,7 @@ impl Flushed {
             order[next[*p as usize]] = g as u32;
             next[*p as usize] += 1;
         }
-        let (keys, states) = raw_groups(sink, &order)?;
+        let (keys, states) = raw_groups(sink.keys_of(&order)?, sink.states(), &order)?;
         let of_state = |r: &Raw| match r {
             Raw::Rows(columns) => columns.iter().map(super::vector_size).sum(),
             Raw::Lists { groups, columns } => groups.len() * 4 + columns.iter().map(super::vector_size).sum::<usize>(),
@@ -89,8 +89,8 @@ impl Flushed {
     }
 }
 
-/// Keys and accumulators of the groups `order`, in that order.
-fn raw_groups(sink: &GroupSink, order: &[u32]) -> Result<(Vec<Vector>, Vec<Raw>)> {
+/// Keys and accumulators of the groups `order`, in that order, of which `keys` are the keys.
+fn raw_groups(keys: Vec<Vector>, states: &[State], order: &[u32]) -> Result<(Vec<Vector>, Vec<Raw>)> {
     // Slices of what is shared are no copies. Codes would tie each part to the whole dictionary.
     let plain = |v: Vector| match &v.values {
         Values::Str(s @ Strings::Dict { .. }) => {
@@ -98,22 +98,23 @@ fn raw_groups(sink: &GroupSink, order: &[u32]) -> Result<(Vec<Vector>, Vec<Raw>)
         }
         _ => Ok(v),
     };
-    let keys = sink.keys_of(order)?.into_iter().map(|k| Ok(plain(k)?.shared())).collect::<Result<Vec<_>>>()?;
+    let keys = keys.into_iter().map(|k| Ok(plain(k)?.shared())).collect::<Result<Vec<_>>>()?;
     let raw = |s: &State| match s.raw(order)? {
         Raw::Lists { groups, columns } => {
             Ok(Raw::Lists { groups, columns: columns.into_iter().map(|c| Ok(plain(c)?.shared())).collect::<Result<_>>()? })
         }
         Raw::Rows(columns) => Ok::<_, Error>(Raw::Rows(columns.into_iter().map(Vector::shared).collect())),
     };
-    Ok((keys, sink.states().iter().map(raw).collect::<Result<Vec<_>>>()?))
+    Ok((keys, states.iter().map(raw).collect::<Result<Vec<_>>>()?))
 }
 
-/// The groups `order` as arrays: keys, then accumulators, one column or several each; many values of a group are lists.
+/// The groups `order`, of which `keys` are the keys, as arrays: keys, then accumulators, one column or several each; many
+/// values of a group are lists.
 ///
 /// # Errors
 /// What the kernels raise.
-pub(super) fn stored_groups(sink: &GroupSink, order: &[u32]) -> Result<Vec<ArrayRef>> {
-    let (keys, states) = raw_groups(sink, order)?;
+pub(super) fn stored_groups(keys: Vec<Vector>, states: &[State], order: &[u32]) -> Result<Vec<ArrayRef>> {
+    let (keys, states) = raw_groups(keys, states, order)?;
     stored_columns(&keys, &states, order.len())
 }
 
@@ -207,8 +208,13 @@ impl OnDisk {
 
 /// A list of the values of each of `n` groups; `groups` is ascending.
 fn lists(groups: &[u32], values: &Vector, n: usize) -> Result<ArrayRef> {
-    let ends = (0..=n).map(|g| groups.partition_point(|o| (*o as usize) < g) as i32);
-    let offsets = OffsetBuffer::new(ScalarBuffer::from(ends.collect::<Vec<_>>()));
+    if i32::try_from(groups.len()).is_err() {
+        let text = format!("{} values of groups leave memory at once: lists of them end at 2^31", groups.len());
+        return Err(Error::new(ErrorKind::Exhausted, text));
+    }
+    let mut lens = vec![0usize; n];
+    groups.iter().for_each(|g| lens[*g as usize] += 1);
+    let offsets = OffsetBuffer::<i32>::from_lengths(lens);
     let values = spill::stored(values, groups.len())?;
     let field = Arc::new(Field::new_list_field(arrow::array::Array::data_type(&values).clone(), true));
     Ok(Arc::new(ListArray::try_new(field, offsets, values, None)?))

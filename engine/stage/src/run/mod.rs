@@ -30,7 +30,7 @@ pub use learned::InTable;
 pub use metrics::{GpuMetrics, StageMetrics};
 pub use parts::Parts;
 pub use stateless::RowStage;
-pub use window::{KEY_GROUPS, WINDOW_COLUMNS, WindowStage, Windows, greatest_time};
+pub use window::{Combine, KEY_GROUPS, ReduceStage, StateRows, WINDOW_COLUMNS, WindowStage, Windows, greatest_time};
 
 use crate::convert::Block;
 use crate::program::{Constant, ConstantSource, Program, physical};

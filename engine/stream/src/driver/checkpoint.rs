@@ -1,9 +1,9 @@
 //! A checkpoint on its way: sealed between two epochs, then made durable and true while others run.
 
 use crate::Result;
-use crate::log::{Log, Manifest, StateFile};
+use crate::log::{Log, Manifest};
+use crate::operator::StateRows;
 use crate::sink::{Attempt, Committer};
-use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use std::sync::Arc;
 pub(super) struct Sealed {
     /// Without the files of `state` and without outputs.
     pub(super) manifest: Manifest,
-    /// Rows of state by operator.
-    pub(super) state: Vec<(String, Vec<RecordBatch>)>,
+    /// Makes rows of state, by operator.
+    pub(super) state: Vec<(String, StateRows)>,
     /// What each sink has to stage.
     pub(super) outputs: Vec<BoxFuture<'static, Result<Vec<String>>>>,
 }
@@ -32,17 +32,17 @@ impl Sealed {
     pub(super) async fn commit(self, log: Log, committers: Vec<Arc<dyn Committer>>) -> Result<Committed> {
         let Self { mut manifest, state, outputs } = self;
         let attempt = Attempt { generation: manifest.generation, checkpoint: manifest.number };
-        let outputs = futures::future::try_join_all(outputs);
-        let files = state.into_iter().filter(|(_, rows)| !rows.is_empty()).map(|(operator, rows)| {
-            let log = log.clone();
-            async move { Ok::<(String, StateFile), crate::Error>((operator.clone(), log.write_state(attempt, operator, rows).await?)) }
-        });
-        let (outputs, files) = futures::future::try_join(outputs, futures::future::try_join_all(files)).await?;
-        let bytes = files.iter().map(|(_, f)| f.bytes).sum();
-        for (operator, file) in files {
-            manifest.state.entry(operator).or_default().push(file);
+        // One after the other: nobody waits for it, and what a store sees follows from the rows alone.
+        for output in outputs {
+            manifest.outputs.push(output.await?);
         }
-        manifest.outputs = outputs;
+        let mut bytes = 0;
+        for (operator, rows) in state {
+            if let Some(file) = log.write_state(attempt, &operator, rows).await? {
+                bytes += file.bytes;
+                manifest.state.entry(operator).or_default().push(file);
+            }
+        }
         log.commit(&manifest).await?;
         publish(&committers, &manifest).await?;
         log.sweep(&manifest).await?;

@@ -3,7 +3,7 @@
 use super::faults::Mortal;
 use super::model::{Event, events, windows};
 use super::{DISORDER, STEP, batch, finish, log, memory_job, ms, open, rows, session, small, source, windowed};
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use millstream::streams::object_store::ObjectStore;
 use millstream::streams::{
@@ -215,4 +215,94 @@ async fn tables_become_streams_and_streams_tables() {
     source.end().unwrap();
     let panics = session.stream(source).unwrap().map(batch(&[]).schema(), |_| panic!("no such luck")).unwrap();
     assert!(panics.to_table().await.err().unwrap().to_string().contains("no such luck"));
+}
+
+/// The first of two rows' ids, the last one's name and time, the sum of their values: it matters which row came first.
+fn first_last_sum(a: &RecordBatch, b: &RecordBatch) -> millstream::Result<RecordBatch> {
+    let values = |r: &RecordBatch| r["value"].as_primitive::<Int64Type>().iter().map(|v| v.unwrap_or(0)).collect::<Vec<_>>();
+    let sums: Int64Array = values(a).iter().zip(values(b)).map(|(a, b)| Some(a + b)).collect();
+    let columns = vec![a["id"].clone(), b["at"].clone(), a["key"].clone(), b["name"].clone(), Arc::new(sums) as ArrayRef];
+    Ok(RecordBatch::try_new(a.schema(), columns).unwrap())
+}
+
+/// Begin, key, first id, last name, sum.
+type Reduced = (i64, Option<i64>, i64, String, i64);
+
+/// Of widths that are whole slides: a pane is a slide.
+fn reduced_model(all: &[Event], width: i64, slide: i64) -> Vec<Reduced> {
+    // Rows of an earlier pane come first, those of one pane in the order in which they came.
+    let mut all: Vec<&Event> = all.iter().collect();
+    all.sort_by_key(|e| e.at.div_euclid(slide));
+    let mut rows: std::collections::BTreeMap<(i64, Option<i64>), Reduced> = std::collections::BTreeMap::new();
+    for e in all {
+        for start in (e.at - width + 1..=e.at).filter(|s| s.rem_euclid(slide) == 0) {
+            let row = rows.entry((start, e.key)).or_insert((start, e.key, e.id, String::new(), 0));
+            (row.3, row.4) = (e.name.clone(), row.4 + e.value.unwrap_or(0));
+        }
+    }
+    rows.into_values().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_reduced_in_the_order_in_which_they_came() {
+    for (case, (width, slide)) in [(500, 500), (600, 200)].into_iter().enumerate() {
+        // A single null value would be 0 alone: the model says so too.
+        let all: Vec<Event> = events(51 + case as u64, 3_000, STEP, DISORDER / 2)
+            .into_iter()
+            .map(|e| Event { value: Some(e.value.unwrap_or(0)), ..e })
+            .collect();
+        let (store, out) = (in_memory(), MemoryTable::default());
+        for life in 0..3 {
+            let stream = session(2).stream(source(&all, 1)).unwrap().event_time("at", ms(DISORDER)).unwrap();
+            let keyed = stream.filter(col("id").gt_eq(lit(0))).unwrap().key_by([col("key")]);
+            let reduced = keyed.window(Window::hop(ms(width), ms(slide))).reduce("first, last, sum", first_last_sum).unwrap();
+            let mut driver = open(reduced.to(out.sink("out")).unwrap(), &store, small(97)).await.unwrap();
+            if life == 2 {
+                finish(&mut driver).await.unwrap();
+            } else {
+                for _ in 0..11 {
+                    driver.step().await.unwrap();
+                }
+            }
+        }
+        let mut got: Vec<Reduced> = vec![];
+        for b in out.rows().unwrap() {
+            let number = |name: &str| b[name].as_primitive::<Int64Type>().clone();
+            let (starts, ends, keys, ids, sums) =
+                (number("window_start"), number("window_end"), number("key"), number("id"), number("value"));
+            for i in 0..b.num_rows() {
+                assert_eq!(ends.value(i), starts.value(i) + width);
+                let key = keys.is_valid(i).then(|| keys.value(i));
+                got.push((starts.value(i), key, ids.value(i), b["name"].as_string::<i32>().value(i).to_string(), sums.value(i)));
+            }
+        }
+        got.sort();
+        let mut want = reduced_model(&all, width, slide);
+        want.sort();
+        assert_eq!(got, want, "case {case}");
+    }
+    let all = events(53, 300, STEP, 0);
+    let keyed = || session(1).stream(source(&all, 1)).unwrap().event_time("at", ms(0)).unwrap();
+    let error = keyed().key_by([col("key") + lit(1)]).window(Window::tumble(ms(10))).reduce("f", first_last_sum).err().unwrap();
+    assert!(error.to_string().contains("select() `key + Int32(1)` as one first"), "{error}");
+    for (combine, says) in [
+        ((|a, _| Ok(a.slice(0, 0))) as fn(&RecordBatch, &RecordBatch) -> millstream::Result<RecordBatch>, "reduce made 0 rows"),
+        (|_, _| panic!("no such luck"), "no such luck"),
+        (
+            |a, b| {
+                let mut made = first_last_sum(a, b)?;
+                let at = made["at"].clone();
+                let mut columns = made.columns().to_vec();
+                columns[2] = at;
+                made = RecordBatch::try_new(a.schema(), columns).unwrap();
+                Ok(made)
+            },
+            "reduce changed the key `key`",
+        ),
+    ] {
+        let job = keyed().key_by([col("key")]).window(Window::tumble(ms(1000))).reduce("bad", combine).unwrap();
+        let mut driver = open(job.to(MemoryTable::default().sink("out")).unwrap(), &in_memory(), small(500)).await.unwrap();
+        let error = finish(&mut driver).await.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }

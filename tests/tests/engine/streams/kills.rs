@@ -121,7 +121,7 @@ fn a_process_that_is_killed_again_and_again_loses_and_doubles_nothing() {
             .args(["--exact", "streams::kills::a_process_that_is_killed_again_and_again_loses_and_doubles_nothing"])
             .env("MILLSTREAM_VICTIM", &folder)
             // Epochs enough for all the kills, whatever the machine.
-            .env("MILLSTREAM_EPOCH_ROWS", (count / 5_000).max(1).to_string())
+            .env("MILLSTREAM_EPOCH_ROWS", (count / (333 * kills.max(1))).max(1).to_string())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();

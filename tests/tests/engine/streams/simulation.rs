@@ -14,7 +14,10 @@ use millstream::streams::object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
-use millstream::streams::{Driver, DriverOptions, ErrorKind, FileFormat, FilesSink, MemorySource, Progress, VirtualClock, in_memory};
+use millstream::streams::{
+    Driver, DriverOptions, ErrorKind, FileFormat, FilesSink, MemorySource, Progress, Restarts, SystemClock, VirtualClock, in_memory,
+    run_restarting,
+};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -270,4 +273,40 @@ async fn in_bad_weather_nothing_is_lost_or_doubled() {
     }
     println!("{seeds} seeds from {first}: {} drivers, of which {} failed and {} were replaced", met.lives, met.failures, met.replaced);
     assert!(seeds < 20 || met.failures > seeds && met.replaced > seeds / 4, "the weather was too good");
+}
+
+/// Jobs that do not wait for their checkpoints, and are opened again whenever the store fails. When a checkpoint is done is a
+/// matter of threads: a seed that fails here may not fail again.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_run_on_get_through_bad_weather() {
+    let (first, seeds) = (number("MILLSTREAM_SEED", 1), number("MILLSTREAM_SEEDS", 60).div_ceil(3));
+    let mut restarts = 0;
+    for seed in first..first + seeds {
+        let mut random = Seeded::new(seed);
+        let spec = WINDOWS[random.below(WINDOWS.len() as u64) as usize];
+        let all = events(seed, 2_000 + random.below(4_000) as i64, STEP, DISORDER / 2);
+        let (disk, fails_in, rows_max) = (in_memory(), 25 + random.below(60), 50 + random.below(400) as usize);
+        let options =
+            DriverOptions { epoch_rows_max: rows_max, checkpoint_ms: 0, whole_every: 1 + random.below(6), ..DriverOptions::default() };
+        let open = async || {
+            let weather = Weather { inner: Arc::clone(&disk), random: Mutex::new(random.next()), fails_in };
+            let store: Arc<dyn ObjectStore> = Arc::new(weather);
+            let threads = 1 + random.below(3) as usize;
+            let stream = session(threads).stream(super::source(&all, 2)).unwrap().event_time("at", ms(DISORDER)).unwrap();
+            let sink = FilesSink::new("out", Arc::clone(&store), "out".into(), FileFormat::Parquet).rolling(200);
+            let job = windowed(stream, spec.0, spec.1).await.to(sink).unwrap();
+            Driver::open(job, log(&store), options.clone(), Arc::new(SystemClock::new())).await
+        };
+        let patience = Restarts { attempts: 1_000, delay_ms: 0, delay_ms_max: 0 };
+        let done = run_restarting(&patience, open, 0, || false, |_| restarts += 1).await;
+        assert!(done.is_ok(), "seed {seed}: {}", done.err().unwrap());
+        let names: Vec<_> = disk.list(Some(&"out".into())).try_collect().await.unwrap();
+        let mut got = vec![];
+        for name in names.iter().map(|n| n.location.as_ref()).filter(|n| !n.contains("_staged")) {
+            got.extend(read(&disk, name, FileFormat::Parquet).await);
+        }
+        assert_eq!(rows(&got), windows(&all, spec.0, spec.1), "seed {seed}");
+    }
+    println!("{seeds} seeds from {first}: {restarts} restarts");
+    assert!(restarts > seeds, "the weather was too good");
 }

@@ -1,6 +1,7 @@
 //! Where windows begin and end, in numbers of the event time's unit.
 
 use crate::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
 
 /// Windows of one width that begin every `slide`, counted from `offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,23 @@ impl Windows {
     pub(super) fn first_open(&self, watermark: i64) -> i64 {
         let room = 4 * self.width;
         self.first_with(watermark.clamp(i64::MIN + room, i64::MAX - room))
+    }
+
+    /// The begins of the windows that have rows and end by `watermark`, in order, where `panes` are the begins of the panes
+    /// that have rows and `next` is the first window that is not closed.
+    pub(super) fn due(&self, mut panes: BTreeSet<i64>, mut next: Option<i64>, watermark: i64) -> Vec<i64> {
+        let mut due = vec![];
+        while let Some(pane) = panes.first() {
+            let first = self.first_with(*pane);
+            let start = next.map_or(first, |next| next.max(first));
+            if start.saturating_add(self.width) > watermark {
+                break;
+            }
+            due.push(start);
+            next = Some(start + self.slide);
+            panes = panes.split_off(&(start + self.slide));
+        }
+        due
     }
 
     /// An error for an event time that no window can be computed for.

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub(super) struct Live {
     shape: Shared,
     time: Reg,
+    /// What groups are made of.
+    reads: Vec<Reg>,
     windows: Windows,
     pub(super) groups: PaneGroups,
     /// By begin.
@@ -25,7 +27,10 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(shape: Shared, time: Reg, windows: Windows, parts: usize) -> Result<Self> {
         let groups = PaneGroups::new(&shape)?;
-        Ok(Self { shape, time, windows, groups, panes: BTreeMap::new(), members: vec![vec![]; parts], assigned: 0 })
+        let mut reads = shape.sink.reads();
+        reads.sort_unstable();
+        reads.dedup();
+        Ok(Self { shape, time, reads, windows, groups, panes: BTreeMap::new(), members: vec![vec![]; parts], assigned: 0 })
     }
 
     /// The begins of the panes that have rows.
@@ -69,12 +74,13 @@ impl Live {
 
     /// Forgets groups that no pane has, if they are the most; whether it did.
     pub(super) fn compact(&mut self) -> Result<bool> {
-        let compacted = self.groups.compact(&self.shape, self.panes.values_mut())?;
-        if compacted {
-            self.members.iter_mut().for_each(Vec::clear);
-            self.assigned = 0;
+        let Some(groups) = self.groups.compact(&self.shape, self.panes.values())? else { return Ok(false) };
+        for pane in self.panes.values_mut() {
+            *pane = self.groups.renumbered(pane, &groups)?;
         }
-        Ok(compacted)
+        self.members.iter_mut().for_each(Vec::clear);
+        self.assigned = 0;
+        Ok(true)
     }
 
     fn consume_pane(&mut self, start: i64, regs: &mut Registers) -> Result<()> {
@@ -123,15 +129,12 @@ impl RowSink for Live {
             return self.consume_pane(first, regs);
         }
         let parts = self.divided(times);
-        let mut read: Vec<Reg> = self.shape.sink.reads();
-        read.sort_unstable();
-        read.dedup();
-        for r in &read {
+        for r in &self.reads {
             regs.sync(*r)?;
         }
         for (start, rows) in parts {
             let mut part = Registers::new(self.shape.program.types.len(), rows.len());
-            for r in &read {
+            for r in &self.reads {
                 let v = regs.get(*r)?;
                 part.set(*r, if v.constant { v.clone() } else { gather::gather(v, &rows)? });
             }

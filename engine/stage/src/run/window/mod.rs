@@ -9,6 +9,7 @@
 //! sliding  the panes of a hopping window as one
 //! pane     groups that have one number in all panes; a pane is accumulators by number
 //! arrival  which rows are late
+//! reduce   rows of one key and window that a function makes one of, in place of aggregates
 //! ```
 //!
 //! Workers take rows in parallel, parts close windows and write checkpoints in parallel. Between checkpoints a part
@@ -21,10 +22,12 @@ mod bounds;
 mod live;
 mod pane;
 mod part;
+mod reduce;
 mod sliding;
 
 pub use arrival::greatest_time;
 pub use bounds::Windows;
+pub use reduce::{Combine, ReduceStage};
 
 use super::chunk::Chunks;
 use super::{Bound, MORSEL_ROWS};
@@ -39,8 +42,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::ExecutionPlan;
 use live::Live;
 use millstream_kernels::{Values, Vector};
-use part::Part;
-use std::collections::BTreeSet;
+use part::{Part, Unwritten};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -52,6 +54,9 @@ pub const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 
 /// About as many rows of closed windows are held at a time, or those of one window.
 const ROWS_AT_ONCE: usize = 1 << 20;
+
+/// Makes the rows of a checkpoint.
+pub type StateRows = Box<dyn FnOnce() -> Result<Vec<RecordBatch>> + Send>;
 
 /// Groups by window and key, fed epoch by epoch.
 pub struct WindowStage {
@@ -276,19 +281,8 @@ impl WindowStage {
     /// The begins of the windows that have rows and end by `watermark`, in order.
     fn due(&self, watermark: i64) -> Vec<i64> {
         let live = self.workers.iter().flat_map(|w| w.live.starts());
-        let mut panes: BTreeSet<i64> = live.chain(self.parts.iter().flat_map(Part::starts)).collect();
-        let (mut due, mut next) = (vec![], self.next);
-        while let Some(pane) = panes.first() {
-            let first = self.windows.first_with(*pane);
-            let start = next.map_or(first, |next| next.max(first));
-            if start.saturating_add(self.windows.width()) > watermark {
-                break;
-            }
-            due.push(start);
-            next = Some(start + self.windows.slide());
-            panes = panes.split_off(&(start + self.windows.slide()));
-        }
-        due
+        let panes = live.chain(self.parts.iter().flat_map(Part::starts)).collect();
+        self.windows.due(panes, self.next, watermark)
     }
 
     /// Brings what workers have of the panes that begin before `end` to the parts, and works on each of those.
@@ -350,12 +344,14 @@ impl WindowStage {
         Ok(())
     }
 
-    /// What came since the last call, pane by pane; with `whole` all that the open panes hold.
+    /// What came since the last call, pane by pane; with `whole` all that the open panes hold: a function that makes rows of
+    /// it, on any thread, while more rows are taken here.
     ///
     /// # Errors
     /// What the kernels raise.
-    pub async fn checkpoint(&mut self, whole: bool) -> Result<Vec<RecordBatch>> {
-        Ok(self.each_part(i64::MAX, move |part| part.checkpoint(whole)).await?.into_iter().flatten().collect())
+    pub async fn checkpoint(&mut self, whole: bool) -> Result<StateRows> {
+        let parts = self.each_part(i64::MAX, move |part| part.checkpoint(whole)).await?;
+        Ok(Box::new(move || Ok(parts.iter().map(Unwritten::rows).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())))
     }
 
     /// Goes on from what checkpoints hold, where the first window that is not closed was `first_open`. Panes

@@ -6,13 +6,16 @@
 use super::super::chunk::{Registers, RowSink};
 use super::super::flush::{add_stored, stored_groups};
 use super::super::sink::GroupSink;
-use super::Shape;
+use super::live::key_group;
+use super::{KEY_GROUPS, Shape};
 use crate::convert::Block;
 use crate::program::Reg;
 use crate::{Error, Result};
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt16Array};
+use arrow::datatypes::{Field, Schema};
 use millstream_kernels::group::{State, add_present};
-use std::sync::Arc;
+use millstream_kernels::{Vector, gather};
+use std::sync::{Arc, OnceLock};
 
 /// What is kept of the groups of one span of time.
 #[derive(Default)]
@@ -28,12 +31,18 @@ impl Pane {
         self.states.iter().map(State::size).sum::<usize>() + self.present.capacity()
     }
 
+    /// Of groups here, and what they are in another table, those that have rows.
+    pub(super) fn pairs(&self, from: &[u32], to: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        from.iter().zip(to).filter(|(f, _)| self.has(**f)).map(|(f, t)| (*f, *t)).unzip()
+    }
+
     /// The groups that have rows here.
     pub(super) fn ids(&self) -> Vec<u32> {
         (0..self.present.len() as u32).filter(|g| self.has(*g)).collect()
     }
 
-    fn has(&self, group: u32) -> bool {
+    /// Whether a group has rows here.
+    pub(super) fn has(&self, group: u32) -> bool {
         self.present.get(group as usize).is_some_and(|p| *p != 0)
     }
 
@@ -69,6 +78,8 @@ pub(super) struct PaneGroups {
     has_filters: bool,
     /// How many groups there were when dead ones were last looked for.
     looked_at: usize,
+    /// Of as many groups as there were when a checkpoint last asked.
+    key_groups: Vec<u16>,
 }
 
 /// Below so many groups dead ones are left where they are.
@@ -79,7 +90,7 @@ impl PaneGroups {
         let (_, aggregates) = shape.keys_and_aggregates()?;
         let args = aggregates.iter().flat_map(|c| c.args.iter().copied().chain(c.filter)).collect();
         let has_filters = aggregates.iter().any(|c| c.filter.is_some());
-        Ok(Self { sink: shape.groups()?.resident(), args, has_filters, looked_at: FEW })
+        Ok(Self { sink: shape.groups()?.resident(), args, has_filters, looked_at: FEW, key_groups: vec![] })
     }
 
     /// Number of groups that have a number.
@@ -89,7 +100,7 @@ impl PaneGroups {
 
     /// Bytes of memory held, panes left out.
     pub(super) fn size(&self) -> usize {
-        self.sink.groups().size()
+        self.sink.groups().size() + self.key_groups.capacity() * size_of::<u16>()
     }
 
     /// A pane without rows.
@@ -127,18 +138,16 @@ impl PaneGroups {
         self.sink.numbered(&other.sink, ids)
     }
 
-    /// Adds to `pane` one over another table, whose group `from[i]` is group `to[i]` here.
-    pub(super) fn merge(&mut self, pane: &mut Pane, other: &Pane, from: &[u32], to: &[u32]) -> Result<()> {
-        let both = || from.iter().zip(to).filter(|(f, _)| other.has(**f));
-        let (from, to): (Vec<u32>, Vec<u32>) = both().map(|(f, t)| (*f, *t)).unzip();
+    /// Adds to `pane` one over another table, whose group `pairs.0[i]` is group `pairs.1[i]` here.
+    pub(super) fn merge(&mut self, pane: &mut Pane, other: &Pane, (from, to): &(Vec<u32>, Vec<u32>)) -> Result<()> {
         let groups = self.len();
         for (s, o) in pane.states.iter_mut().zip(&other.states) {
             if o.is_choosy() {
                 s.see_only(&pane.present);
             }
-            s.merge(o, &from, &to, groups)?;
+            s.merge(o, from, to, groups)?;
         }
-        pane.set(&to, groups);
+        pane.set(to, groups);
         Ok(())
     }
 
@@ -151,22 +160,31 @@ impl PaneGroups {
     /// The stable hash of each group's key, from group `first` on.
     pub(super) fn hashes(&self, first: usize) -> Result<Vec<u64>> {
         let ids: Vec<u32> = (first as u32..self.len() as u32).collect();
-        self.hashes_of(&ids)
-    }
-
-    /// The stable hash of the keys of these groups.
-    pub(super) fn hashes_of(&self, ids: &[u32]) -> Result<Vec<u64>> {
         let mut hashes = vec![0u64; ids.len()];
-        self.sink.keys_of(ids)?.iter().try_for_each(|k| millstream_kernels::group::stable_hash(k, &mut hashes))?;
+        self.sink.keys_of(&ids)?.iter().try_for_each(|k| millstream_kernels::group::stable_hash(k, &mut hashes))?;
         Ok(hashes)
     }
 
-    /// Keys and accumulators of these groups of `pane`, as arrays.
-    pub(super) fn stored(&mut self, pane: &mut Pane, order: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.within(pane, |sink, _| stored_groups(sink, order))
+    /// All groups as they are now: what is stored of panes over them.
+    pub(super) fn known(&mut self) -> Result<Known> {
+        let known = self.key_groups.len();
+        let new = self.hashes(known)?;
+        self.key_groups.extend(new.into_iter().map(key_group));
+        let all: Vec<u32> = (0..self.len() as u32).collect();
+        Ok(Known { keys: self.sink.keys_of(&all)?, key_groups: self.key_groups.clone(), order: OnceLock::new() })
     }
 
-    /// Adds to `pane` what [`PaneGroups::stored`] made.
+    /// `pane` as one that nobody else reads: a copy where somebody does.
+    pub(super) fn own<'a>(&self, pane: &'a mut Arc<Pane>) -> Result<&'a mut Pane> {
+        if Arc::get_mut(pane).is_none() {
+            let mut copy = self.pane()?;
+            copy.add(pane)?;
+            *pane = Arc::new(copy);
+        }
+        Arc::get_mut(pane).ok_or_else(|| Error::bug("a copy of a pane that somebody else has"))
+    }
+
+    /// Adds to `pane` keys and accumulators that [`Known::piece`] made of a pane.
     pub(super) fn add_stored(&mut self, pane: &mut Pane, columns: &[ArrayRef], rows: usize) -> Result<()> {
         let choosy = columns.iter().any(|c| c.null_count() > 0);
         self.within(pane, |sink, pane| {
@@ -184,27 +202,73 @@ impl PaneGroups {
         self.len() >= 2 * self.looked_at
     }
 
-    /// Forgets the groups without rows in any of `panes`, if those are the most; whether it did: all groups have other
-    /// numbers then.
-    pub(super) fn compact<'a>(&mut self, shape: &Shape, panes: impl Iterator<Item = &'a mut Pane>) -> Result<bool> {
-        let mut panes: Vec<&mut Pane> = panes.collect();
+    /// Forgets the groups without rows in any of `panes`, if those are the most. Then all groups have other numbers: what
+    /// each was and is.
+    pub(super) fn compact<'a>(&mut self, shape: &Shape, panes: impl Iterator<Item = &'a Pane>) -> Result<Option<Renumbered>> {
         let mut live = vec![0u8; self.len()];
-        panes.iter().for_each(|p| p.mark(&mut live));
-        let kept: Vec<u32> = (0..live.len() as u32).filter(|g| live[*g as usize] != 0).collect();
+        panes.for_each(|p| p.mark(&mut live));
+        let from: Vec<u32> = (0..live.len() as u32).filter(|g| live[*g as usize] != 0).collect();
         self.looked_at = self.len().max(FEW);
-        if kept.len() * 2 > live.len() {
-            return Ok(false);
+        if from.len() * 2 > live.len() {
+            return Ok(None);
         }
         let mut fresh = Self::new(shape)?;
-        let to = fresh.numbered(self, &kept)?;
-        for pane in &mut panes {
-            let mut moved = fresh.pane()?;
-            fresh.merge(&mut moved, pane, &kept, &to)?;
-            **pane = moved;
-        }
+        let to = fresh.numbered(self, &from)?;
         fresh.looked_at = fresh.len().max(FEW);
         *self = fresh;
-        Ok(true)
+        Ok(Some(Renumbered { from, to }))
+    }
+
+    /// `pane` over the groups as they are numbered by now.
+    pub(super) fn renumbered(&mut self, pane: &Pane, groups: &Renumbered) -> Result<Pane> {
+        let mut moved = self.pane()?;
+        self.merge(&mut moved, pane, &pane.pairs(&groups.from, &groups.to))?;
+        Ok(moved)
+    }
+}
+
+/// The groups that are left, by the numbers that they had and those that they have.
+pub(super) struct Renumbered {
+    from: Vec<u32>,
+    to: Vec<u32>,
+}
+
+/// The groups of a part at some moment.
+pub(super) struct Known {
+    keys: Vec<Vector>,
+    key_groups: Vec<u16>,
+    /// All groups in the order of their key group.
+    order: OnceLock<Vec<u32>>,
+}
+
+impl Known {
+    fn order(&self) -> &[u32] {
+        self.order.get_or_init(|| {
+            let mut next = [0usize; KEY_GROUPS + 1];
+            self.key_groups.iter().for_each(|k| next[usize::from(*k) + 1] += 1);
+            (0..KEY_GROUPS).for_each(|k| next[k + 1] += next[k]);
+            let mut order = vec![0; self.key_groups.len()];
+            for (g, k) in self.key_groups.iter().enumerate() {
+                order[next[usize::from(*k)]] = g as u32;
+                next[usize::from(*k)] += 1;
+            }
+            order
+        })
+    }
+
+    /// What is stored of the pane that begins at `start`: its groups in the order of their key group. Column 0 is the pane's
+    /// begin, column 1 the key group, then the keys and the accumulators in physical types.
+    ///
+    /// # Errors
+    /// What the kernels raise.
+    pub(super) fn piece(&self, start: i64, pane: &Pane) -> Result<RecordBatch> {
+        let order: Vec<u32> = self.order().iter().copied().filter(|g| pane.has(*g)).collect();
+        let key_groups: ArrayRef = Arc::new(UInt16Array::from_iter_values(order.iter().map(|g| self.key_groups[*g as usize])));
+        let starts: ArrayRef = Arc::new(Int64Array::from_value(start, order.len()));
+        let keys = self.keys.iter().map(|k| Ok(gather::gather(k, &order)?)).collect::<Result<Vec<_>>>()?;
+        let columns: Vec<ArrayRef> = [starts, key_groups].into_iter().chain(stored_groups(keys, &pane.states, &order)?).collect();
+        let fields = columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true));
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns)?)
     }
 }
 

@@ -1,13 +1,13 @@
 //! A part of the keys, by key group: what the open panes hold of them, apart from what workers still have.
 
 use super::Windows;
-use super::live::{Live, key_group};
-use super::pane::{Pane, PaneGroups, Shared};
+use super::live::Live;
+use super::pane::{Known, Pane, PaneGroups, Shared};
 use super::sliding::Sliding;
 use crate::convert::Block;
 use crate::{Error, ErrorKind, Result};
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt16Array};
-use arrow::datatypes::{Field, Int64Type, Schema, UInt16Type};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, UInt16Type};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,13 +20,14 @@ enum Unsaved {
 
 /// A pane, and what of it is new.
 pub(super) struct Kept {
-    pub(super) all: Pane,
+    /// A checkpoint that is on its way may have it too.
+    pub(super) all: Arc<Pane>,
     unsaved: Unsaved,
 }
 
 /// A worker's groups here: its numbers, and ours.
 #[derive(Default)]
-struct Known {
+struct Theirs {
     from: Vec<u32>,
     to: Vec<u32>,
 }
@@ -40,13 +41,13 @@ pub(super) struct Part {
     panes: BTreeMap<i64, Kept>,
     sliding: Sliding,
     /// By worker.
-    known: Vec<Known>,
+    known: Vec<Theirs>,
 }
 
 impl Part {
     pub(super) fn new(shape: Shared, index: usize, workers: usize) -> Result<Self> {
         let groups = PaneGroups::new(&shape)?;
-        let known = (0..workers).map(|_| Known::default()).collect();
+        let known = (0..workers).map(|_| Theirs::default()).collect();
         Ok(Self { shape, index, groups, panes: BTreeMap::new(), sliding: Sliding::default(), known })
     }
 
@@ -72,14 +73,18 @@ impl Part {
                 let Some(more) = worker.pane(start) else { continue };
                 let kept = match self.panes.entry(start) {
                     std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(e) => e.insert(Kept { all: self.groups.pane()?, unsaved: Unsaved::All }),
+                    std::collections::btree_map::Entry::Vacant(e) => {
+                        e.insert(Kept { all: Arc::new(self.groups.pane()?), unsaved: Unsaved::All })
+                    }
                 };
-                self.groups.merge(&mut kept.all, more, &known.from, &known.to)?;
+                let pairs = more.pairs(&known.from, &known.to);
+                let all = self.groups.own(&mut kept.all)?;
+                self.groups.merge(all, more, &pairs)?;
                 if matches!(kept.unsaved, Unsaved::Nothing) {
                     kept.unsaved = Unsaved::Some(self.groups.pane()?);
                 }
                 if let Unsaved::Some(unsaved) = &mut kept.unsaved {
-                    self.groups.merge(unsaved, more, &known.from, &known.to)?;
+                    self.groups.merge(unsaved, more, &pairs)?;
                 }
                 self.sliding.changed(start);
             }
@@ -90,8 +95,9 @@ impl Part {
     /// Keys and results of the window that begins at `start`. Windows are asked for in order.
     pub(super) fn close(&mut self, windows: &Windows, start: i64, checked: bool) -> Result<Block> {
         if windows.is_tumbling() {
-            let pane = self.panes.remove(&start).map(|k| k.all);
-            return self.groups.finish(&mut pane.map_or_else(|| self.groups.pane(), Ok)?, checked);
+            let mut pane = self.panes.remove(&start).map_or_else(|| self.groups.pane().map(Arc::new), |k| Ok(k.all))?;
+            let pane = self.groups.own(&mut pane)?;
+            return self.groups.finish(pane, checked);
         }
         let mut window = self.sliding.window(&self.panes, &self.groups, start, start.saturating_add(windows.width()))?;
         self.groups.finish(&mut window, checked)
@@ -115,35 +121,37 @@ impl Part {
     /// Forgets groups that no pane has, if they are the most; and the numbers of the groups of workers that have `compacted`
     /// theirs.
     pub(super) fn compact(&mut self, compacted: &[bool]) -> Result<()> {
-        let panes = self.panes.values_mut().flat_map(|k| {
-            let unsaved = if let Unsaved::Some(p) = &mut k.unsaved { Some(p) } else { None };
-            std::iter::once(&mut k.all).chain(unsaved)
+        let panes = self.panes.values().flat_map(|k| {
+            let unsaved = if let Unsaved::Some(p) = &k.unsaved { Some(p) } else { None };
+            std::iter::once(k.all.as_ref()).chain(unsaved)
         });
-        let all = self.groups.compact(&self.shape, panes)?;
-        if all {
+        let renumbered = self.groups.compact(&self.shape, panes)?;
+        let all = renumbered.is_some();
+        if let Some(groups) = renumbered {
+            for kept in self.panes.values_mut() {
+                kept.all = Arc::new(self.groups.renumbered(&kept.all, &groups)?);
+                if let Unsaved::Some(unsaved) = &mut kept.unsaved {
+                    *unsaved = self.groups.renumbered(unsaved, &groups)?;
+                }
+            }
             self.sliding = Sliding::default();
         }
         let forgotten = self.known.iter_mut().zip(compacted).filter(|(_, compacted)| all || **compacted);
-        forgotten.for_each(|(known, _)| *known = Known::default());
+        forgotten.for_each(|(known, _)| *known = Theirs::default());
         Ok(())
     }
 
     /// What came since the last call, pane by pane; with `whole` all of it.
-    ///
-    /// The rows of a batch are the groups of one pane in the order of their key group: column 0 is the pane's begin,
-    /// column 1 the key group, then the keys and the accumulators in physical types.
-    pub(super) fn checkpoint(&mut self, whole: bool) -> Result<Vec<RecordBatch>> {
-        let mut out = vec![];
+    pub(super) fn checkpoint(&mut self, whole: bool) -> Result<Unwritten> {
+        let mut panes = vec![];
         for (start, kept) in &mut self.panes {
-            let unsaved = std::mem::replace(&mut kept.unsaved, Unsaved::Nothing);
-            match unsaved {
-                _ if whole => out.push(piece(*start, &mut self.groups, &mut kept.all)?),
-                Unsaved::All => out.push(piece(*start, &mut self.groups, &mut kept.all)?),
-                Unsaved::Some(mut pane) => out.push(piece(*start, &mut self.groups, &mut pane)?),
-                Unsaved::Nothing => {}
+            match std::mem::replace(&mut kept.unsaved, Unsaved::Nothing) {
+                Unsaved::Nothing if !whole => {}
+                Unsaved::Some(pane) if !whole => panes.push((*start, Arc::new(pane))),
+                _ => panes.push((*start, Arc::clone(&kept.all))),
             }
         }
-        Ok(out)
+        Ok(Unwritten { groups: self.groups.known()?, panes })
     }
 
     /// Takes what checkpoints hold of this one of `parts` parts. Panes that begin before `first_open` are left out.
@@ -167,24 +175,29 @@ impl Part {
             let mine = batch.slice(from, until - from);
             let kept = match self.panes.entry(pane.value(0)) {
                 std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
-                std::collections::btree_map::Entry::Vacant(e) => e.insert(Kept { all: self.groups.pane()?, unsaved: Unsaved::Nothing }),
+                std::collections::btree_map::Entry::Vacant(e) => {
+                    e.insert(Kept { all: Arc::new(self.groups.pane()?), unsaved: Unsaved::Nothing })
+                }
             };
-            self.groups.add_stored(&mut kept.all, &mine.columns()[2..], mine.num_rows()).map_err(|_| wrong())?;
+            let all = self.groups.own(&mut kept.all)?;
+            self.groups.add_stored(all, &mine.columns()[2..], mine.num_rows()).map_err(|_| wrong())?;
         }
         Ok(())
     }
 }
 
-/// The groups of a pane in the order of their key group.
-fn piece(start: i64, groups: &mut PaneGroups, pane: &mut Pane) -> Result<RecordBatch> {
-    let ids = pane.ids();
-    let hashes = groups.hashes_of(&ids)?;
-    let mut order: Vec<(u16, u32)> = ids.into_iter().zip(hashes).map(|(g, h)| (key_group(h), g)).collect();
-    order.sort_unstable();
-    let key_groups: ArrayRef = Arc::new(UInt16Array::from_iter_values(order.iter().map(|o| o.0)));
-    let starts: ArrayRef = Arc::new(Int64Array::from_value(start, order.len()));
-    let order: Vec<u32> = order.into_iter().map(|o| o.1).collect();
-    let columns: Vec<ArrayRef> = [starts, key_groups].into_iter().chain(groups.stored(pane, &order)?).collect();
-    let fields = columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true));
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns)?)
+/// What a checkpoint has of a part, as it was then: the job goes on meanwhile.
+pub(super) struct Unwritten {
+    groups: Known,
+    panes: Vec<(i64, Arc<Pane>)>,
+}
+
+impl Unwritten {
+    /// A batch for each pane.
+    ///
+    /// # Errors
+    /// What the kernels raise.
+    pub(super) fn rows(&self) -> Result<Vec<RecordBatch>> {
+        self.panes.iter().map(|(start, pane)| self.groups.piece(*start, pane)).collect()
+    }
 }
