@@ -92,7 +92,7 @@ impl FromStr for Dataset {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let names = Dataset::ALL.map(Dataset::name).join(" and ");
+        let names = Dataset::ALL.map(Dataset::name).join(", ");
         Dataset::ALL
             .into_iter()
             .find(|dataset| dataset.name() == text)

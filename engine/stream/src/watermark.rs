@@ -51,7 +51,8 @@ impl EventTime {
         }
     }
 
-    fn greatest_of(&self, batch: &RecordBatch) -> Result<Option<i64>> {
+    /// The greatest event time of a batch, or mark in it.
+    pub(crate) fn greatest_of(&self, batch: &RecordBatch) -> Result<Option<i64>> {
         let greatest = |column: &str| {
             let values = batch.column_by_name(column);
             let values = values.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("there is no event time column `{column}`")))?;
@@ -82,13 +83,10 @@ impl SplitTime {
         Self { greatest, last_rows_ms: now_ms }
     }
 
-    /// Takes the rows of a batch into account.
-    pub(crate) fn see(&mut self, time: &EventTime, batch: &RecordBatch, now_ms: u64) -> Result<()> {
-        self.greatest = self.greatest.max(time.greatest_of(batch)?);
-        if batch.num_rows() > 0 {
-            self.last_rows_ms = now_ms;
-        }
-        Ok(())
+    /// Rows came, of which this was the greatest.
+    pub(crate) fn see(&mut self, greatest: Option<i64>, now_ms: u64) {
+        self.greatest = self.greatest.max(greatest);
+        self.last_rows_ms = now_ms;
     }
 
     /// No row with an earlier event time is expected; none where nothing is known yet.

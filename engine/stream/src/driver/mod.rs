@@ -168,7 +168,10 @@ impl Driver {
     /// # Errors
     /// What source, operators, sink and store raise; `Closed` when another driver runs this job.
     pub async fn step(&mut self) -> Result<Step> {
-        self.guarded(async |driver| driver.epoch(false).await).await
+        self.begin()?;
+        let step = self.epoch(false).await?;
+        self.failed = false;
+        Ok(step)
     }
 
     /// Makes what was read so far durable and its rows visible.
@@ -176,7 +179,10 @@ impl Driver {
     /// # Errors
     /// As [`Driver::step`].
     pub async fn checkpoint(&mut self) -> Result<()> {
-        self.guarded(async |driver| driver.checkpoint_now(false).await).await
+        self.begin()?;
+        self.checkpoint_now(false).await?;
+        self.failed = false;
+        Ok(())
     }
 
     /// Runs until the input has ended or `stop` says so; then with a last checkpoint. Between epochs without rows it
@@ -187,7 +193,10 @@ impl Driver {
     /// As [`Driver::step`].
     pub async fn run(&mut self, idle_ms: u64, mut stop: impl FnMut() -> bool) -> Result<()> {
         while !stop() {
-            match self.guarded(async |driver| driver.epoch(true).await).await?.progress {
+            self.begin()?;
+            let step = self.epoch(true).await?;
+            self.failed = false;
+            match step.progress {
                 Progress::Working => {}
                 Progress::Idle => {
                     let from = self.clock.now_us();
@@ -200,16 +209,14 @@ impl Driver {
         self.checkpoint().await
     }
 
-    /// After an error, also one of a future that was dropped, it is not known what is half done.
-    async fn guarded<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    /// After an error, or a future that was dropped, it is not known what is half done: `failed` until all is.
+    fn begin(&mut self) -> Result<()> {
         if self.failed {
             let text = "this driver has failed: open another one, it goes on from the last checkpoint";
             return Err(Error::new(ErrorKind::Closed, text));
         }
         self.failed = true;
-        let done = work(self).await?;
-        self.failed = false;
-        Ok(done)
+        Ok(())
     }
 
     /// An epoch; with `ahead` reading and checkpoints go on beside it.
@@ -282,9 +289,12 @@ impl Driver {
             if operator.is_timed() {
                 self.metrics.late_rows += aside;
             }
-            for batch in made.aside {
-                for side in self.job.sides.iter_mut().filter(|s| s.operator == operator.id()) {
-                    side.sink.write(batch.clone()).await?;
+            if aside > 0 {
+                let id = operator.id().to_string();
+                for side in self.job.sides.iter_mut().filter(|s| s.operator == id) {
+                    for batch in &made.aside {
+                        side.sink.write(batch.clone()).await?;
+                    }
                 }
             }
             metrics.rows_out += rows(&made.out);

@@ -20,8 +20,15 @@ struct Split {
     rows: u64,
 }
 
-/// What was fetched for some splits, and when that was done, in microseconds.
-type Answers = Result<(Vec<(usize, Fetched)>, u64)>;
+/// What was fetched of a split, and the greatest event time, or mark, in it.
+struct Answer {
+    split: usize,
+    fetched: Fetched,
+    greatest: Option<i64>,
+}
+
+/// Those of all splits that were asked for, and when that was done, in microseconds.
+type Answers = Result<(Vec<Answer>, u64)>;
 
 /// Rows of an epoch.
 pub(super) struct Read {
@@ -110,14 +117,19 @@ impl Reading {
         let wanted: Vec<_> = active
             .into_iter()
             .map(|i| {
-                let split = &self.splits[i];
-                (i, Arc::clone(&inputs[split.source].source), split.id.clone(), split.offset)
+                let (split, input) = (&self.splits[i], &inputs[self.splits[i].source]);
+                (i, Arc::clone(&input.source), split.id.clone(), split.offset, input.time.clone())
             })
             .collect();
         async move {
-            let fetches = wanted.into_iter().map(async |(i, source, id, offset)| {
-                let fetched: Result<Fetched> = source.fetch(&id, offset, share).await;
-                Ok::<_, Error>((i, fetched?))
+            let fetches = wanted.into_iter().map(async |(split, source, id, offset, time)| {
+                let fetched = source.fetch(&id, offset, share).await?;
+                // Here, so that it is beside the epoch before where rows are fetched ahead.
+                let mut greatest = None;
+                for batch in &fetched.batches {
+                    greatest = greatest.max(time.as_ref().map_or(Ok(None), |t| t.greatest_of(batch))?);
+                }
+                Ok::<_, Error>(Answer { split, fetched, greatest })
             });
             let fetched = futures::future::try_join_all(fetches).await?;
             Ok((fetched, clock.now_us()))
@@ -133,17 +145,15 @@ impl Reading {
         };
         let (now, waited_us, held_us) = (clock.now_ms(), clock.now_us().saturating_sub(asked_us), asked_us.saturating_sub(done_us));
         let mut out = vec![];
-        for (i, Fetched { batches, next, ended }) in fetched {
-            let split = &mut self.splits[i];
-            let input = &inputs[split.source];
-            split.rows += batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+        for Answer { split, fetched: Fetched { batches, next, ended }, greatest } in fetched {
+            let split = &mut self.splits[split];
+            let rows = batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+            split.rows += rows;
             (split.offset, split.ended) = (next, ended);
-            for batch in batches {
-                if let Some(time) = &input.time {
-                    split.time.see(time, &batch, now)?;
-                }
-                out.push(batch);
+            if rows > 0 {
+                split.time.see(greatest, now);
             }
+            out.extend(batches);
         }
         // Where less came than was asked for, rows that were sent for now would be old when the next epoch begins.
         let full = out.iter().map(RecordBatch::num_rows).sum::<usize>() * 2 > rows;

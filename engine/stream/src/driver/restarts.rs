@@ -38,9 +38,9 @@ pub struct Restart {
 ///
 /// # Errors
 /// The first that is not to be tried again, or the last of too many in a row.
-pub async fn run_restarting(
+pub async fn run_restarting<F: Future<Output = Result<Driver>>>(
     restarts: &Restarts,
-    mut open: impl AsyncFnMut() -> Result<Driver>,
+    mut open: impl FnMut() -> F,
     idle_ms: u64,
     mut stop: impl FnMut() -> bool,
     mut told: impl FnMut(&Restart),

@@ -7,8 +7,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use millstream::streams::object_store::ObjectStore;
 use millstream::streams::{
-    Driver, DriverOptions, Error, ErrorKind, FileFormat, FilesSource, MemorySource, MemoryTable, Restarts, SystemClock, VirtualClock,
-    in_memory, run_restarting,
+    Driver, DriverOptions, Error, ErrorKind, FileFormat, FilesSource, MemorySource, MemoryTable, Restart, Restarts, SystemClock,
+    VirtualClock, in_memory, run_restarting,
 };
 use millstream::{Expr, Window, col, count, lit};
 use std::sync::Arc;
@@ -154,37 +154,42 @@ async fn a_job_that_fails_outside_is_opened_again() {
     let (disk, out, late) = (in_memory(), MemoryTable::default(), MemoryTable::default());
     let restarts = Restarts { attempts: 3, delay_ms: 1, delay_ms_max: 2 };
     let (mut lives, mut reasons) = (0, vec![]);
-    let opened = async || {
+    let opened = || {
         lives += 1;
         // Each lives a little longer, so that there are checkpoints between failures.
         let store: Arc<dyn ObjectStore> = Arc::new(Mortal::new(Arc::clone(&disk), 6 + 3 * lives, lives % 2 == 0));
-        let job = memory_job(&session(2), &all, 2, (1000, 250), &out, &late).await;
-        Driver::open(job, log(&store), small(200), Arc::new(VirtualClock::default())).await
+        let (all, out, late) = (all.clone(), out.clone(), late.clone());
+        async move {
+            let job = memory_job(&session(2), &all, 2, (1000, 250), &out, &late).await;
+            Driver::open(job, log(&store), small(200), Arc::new(VirtualClock::default())).await
+        }
     };
-    let done = run_restarting(&restarts, opened, 0, || false, |r| reasons.push((r.attempt, r.delay_ms, r.reason.to_string()))).await;
-    let metrics = done.unwrap().metrics();
+    let told = |r: &Restart| reasons.push((r.attempt, r.delay_ms, r.reason.to_string()));
+    let metrics = run_restarting(&restarts, opened, 0, || false, told).await.unwrap().metrics();
     assert!(lives > 1 && metrics.restarts as usize == reasons.len() && reasons.len() == lives as usize - 1, "{lives} {reasons:?}");
     assert!(reasons.iter().all(|(_, delay, why)| *delay <= 2 && why.contains("the power went")), "{reasons:?}");
     assert!(metrics.last_failure.unwrap().contains("the power went"));
     assert_eq!(rows(&out.rows().unwrap()), windows(&all, 1000, 250));
     // Too often without a checkpoint.
     let mut tries = 0;
-    let never = async || {
+    let never = || {
         tries += 1;
-        Err::<Driver, _>(Error::new(ErrorKind::Retry, "nobody there"))
+        async { Err::<Driver, _>(Error::new(ErrorKind::Retry, "nobody there")) }
     };
     let error = run_restarting(&restarts, never, 0, || false, |_| ()).await.err().unwrap();
     assert_eq!((tries, error.to_string().as_str()), (4, "nobody there"));
     // What would come again.
     let mut tries = 0;
-    let wrong = async || {
+    let wrong = || {
         tries += 1;
-        let store = in_memory();
-        let bad: Arc<dyn ObjectStore> = Arc::clone(&store);
-        let input = FilesSource::new("in", Arc::clone(&bad), "in".into(), FileFormat::Csv, batch(&[]).schema());
-        millstream::streams::object_store::ObjectStoreExt::put(&store, &"in/a.csv".into(), "no,such\n1,2\n".into()).await.unwrap();
-        let job = session(1).stream(input).unwrap().to(MemoryTable::default().sink("out")).unwrap();
-        Driver::open(job, log(&store), DriverOptions::default(), Arc::new(SystemClock::new())).await
+        async {
+            let store = in_memory();
+            let bad: Arc<dyn ObjectStore> = Arc::clone(&store);
+            let input = FilesSource::new("in", Arc::clone(&bad), "in".into(), FileFormat::Csv, batch(&[]).schema());
+            millstream::streams::object_store::ObjectStoreExt::put(&store, &"in/a.csv".into(), "no,such\n1,2\n".into()).await.unwrap();
+            let job = session(1).stream(input).unwrap().to(MemoryTable::default().sink("out")).unwrap();
+            Driver::open(job, log(&store), DriverOptions::default(), Arc::new(SystemClock::new())).await
+        }
     };
     let error = run_restarting(&restarts, wrong, 0, || false, |_| ()).await.err().unwrap();
     assert_eq!((tries, error.kind()), (1, ErrorKind::Invalid));

@@ -288,14 +288,16 @@ async fn jobs_that_run_on_get_through_bad_weather() {
         let (disk, fails_in, rows_max) = (in_memory(), 25 + random.below(60), 50 + random.below(400) as usize);
         let options =
             DriverOptions { epoch_rows_max: rows_max, checkpoint_ms: 0, whole_every: 1 + random.below(6), ..DriverOptions::default() };
-        let open = async || {
+        let open = || {
             let weather = Weather { inner: Arc::clone(&disk), random: Mutex::new(random.next()), fails_in };
             let store: Arc<dyn ObjectStore> = Arc::new(weather);
-            let threads = 1 + random.below(3) as usize;
-            let stream = session(threads).stream(super::source(&all, 2)).unwrap().event_time("at", ms(DISORDER)).unwrap();
-            let sink = FilesSink::new("out", Arc::clone(&store), "out".into(), FileFormat::Parquet).rolling(200);
-            let job = windowed(stream, spec.0, spec.1).await.to(sink).unwrap();
-            Driver::open(job, log(&store), options.clone(), Arc::new(SystemClock::new())).await
+            let stream = session(1 + random.below(3) as usize).stream(super::source(&all, 2)).unwrap();
+            let options = options.clone();
+            async move {
+                let stream = windowed(stream.event_time("at", ms(DISORDER)).unwrap(), spec.0, spec.1).await;
+                let sink = FilesSink::new("out", Arc::clone(&store), "out".into(), FileFormat::Parquet).rolling(200);
+                Driver::open(stream.to(sink).unwrap(), log(&store), options, Arc::new(SystemClock::new())).await
+            }
         };
         let patience = Restarts { attempts: 1_000, delay_ms: 0, delay_ms_max: 0 };
         let done = run_restarting(&patience, open, 0, || false, |_| restarts += 1).await;
