@@ -27,7 +27,9 @@ struct Sums {
 pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     let events = a.events.unwrap_or(20_000_000);
     let session = Session::with_options(common.options())?;
-    let options = DriverOptions { checkpoint_ms: 1_000, ..DriverOptions::default() };
+    // Small enough that the input does not end before the job is killed.
+    let most = usize::try_from(events / 50)?.clamp(1, 1 << 20);
+    let options = DriverOptions { checkpoint_ms: 1_000, epoch_rows_max: most, ..DriverOptions::default() };
     let sums = Sums::default();
     let mut opened = open(job(events, &session, sums.clone()).await?, None, options.clone()).await?;
     let (started, mut read) = (Instant::now(), 0);
