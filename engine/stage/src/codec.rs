@@ -19,6 +19,7 @@ mod message;
 mod tests;
 
 use crate::check::check;
+use crate::context::panic_text;
 use crate::exec::StageExec;
 use crate::subquery::{attach, detach, name, named};
 use crate::{Error, ErrorKind, Result};
@@ -39,6 +40,7 @@ use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
 use message::{Message, Parts};
 use std::any::Any;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Encodes and decodes [`StageExec`].
@@ -223,6 +225,10 @@ impl Wire<'_> {
         if !is_ours(&node) {
             return Err(corrupt("a node that no stage writes"));
         }
-        Ok(self.converter.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(ctx, self.codec))?)
+        // DataFusion panics on some that it should refuse: an expression over a column that is not there.
+        let ctx = PhysicalPlanDecodeContext::new(ctx, self.codec);
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.converter.proto_to_execution_plan(&node, &ctx)));
+        let decoded = decoded.map_err(|panic| corrupt(panic_text(panic.as_ref())))?.map_err(Error::from);
+        decoded.map_err(|e| if e.kind() == ErrorKind::Bug { corrupt(e) } else { e })
     }
 }

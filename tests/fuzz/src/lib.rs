@@ -64,7 +64,7 @@ pub fn own_panics_abort() {
         panic::set_hook(Box::new(move |info| {
             let foreign = info.location().is_some_and(|at| Path::new(at.file()).components().any(|c| c.as_os_str() == "registry"));
             if foreign {
-                eprintln!("caught: {info}");
+                eprintln!("caught: {info}\n{}", std::backtrace::Backtrace::capture());
             } else {
                 abort(info);
             }

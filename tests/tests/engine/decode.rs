@@ -2,9 +2,11 @@
 
 use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::util::pretty::pretty_format_batches;
+use bytes::Bytes;
 use millstream::{ErrorKind, Options, Preference, Session};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
+use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use std::fs::File;
 use std::path::Path;
@@ -180,4 +182,27 @@ async fn damaged_page_headers_are_corrupt() {
             assert!(error.to_string().contains("t.parquet"), "{first}, byte {at}: {error}");
         }
     }
+}
+
+/// Found by fuzzing too: a footer that counts more rows than the pages have, of columns that the format's library decodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_end_early_are_corrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    let numbers = Arc::new(Int64Array::from_iter_values(0..20_000)) as ArrayRef;
+    let delta = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BINARY_PACKED);
+    write(&path, &RecordBatch::try_from_iter([("n", numbers)]).unwrap(), delta.build());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(bytes.clone())).unwrap();
+    let group = metadata.row_group(0).clone().into_builder().set_num_rows(30_000).build().unwrap();
+    let metadata = metadata.into_builder().set_row_groups(vec![group]).build();
+    let footer = u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().unwrap()) as usize;
+    bytes.truncate(bytes.len() - 8 - footer);
+    ParquetMetaDataWriter::new(&mut bytes, &metadata).finish().unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    let session = Session::with_options(Options { threads: 2, device: Preference::Cpu, ..Options::default() }).unwrap();
+    session.register("t", &path.to_string_lossy()).await.unwrap();
+    let error = session.sql("select n from t where n % 3 = 1").await.unwrap().collect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("t.parquet") && error.to_string().contains("after 20000 rows"), "{error}");
 }

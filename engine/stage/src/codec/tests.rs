@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::physical_expr::ScalarFunctionExpr;
-use datafusion::physical_expr::expressions::{Column, like, lit};
+use datafusion::physical_expr::expressions::{Column, is_null, like, lit};
 use datafusion::physical_plan::displayable;
 use datafusion_proto::physical_plan::DefaultPhysicalProtoConverter;
 use millstream_kernels::Value;
@@ -309,4 +309,27 @@ fn an_unregistered_closure_is_named() {
     let bytes = through(StageCodec::default().with_functions([secret])).unwrap();
     let error = decode(&bytes, &sent).unwrap_err();
     assert!(error.to_string().contains("function secret is not registered"), "{error}");
+}
+
+/// Found by fuzzing (tests/fuzz): DataFusion panics where a column in an expression is not in the schema that came with it.
+#[test]
+fn an_expression_over_a_column_that_is_not_there_is_refused() {
+    let (codec, converter, ctx) = (StageCodec::default(), DefaultPhysicalProtoConverter {}, TaskContext::default());
+    let wire = Wire { codec: &codec, converter: &converter };
+    let column = || Arc::new(Column::new("f1", 1)) as Arc<dyn PhysicalExpr>;
+    for expr in [column(), is_null(column()).unwrap()] {
+        let bytes = wire.expression(Arc::clone(&expr), leaf(&[DataType::Int64, DataType::Int32]).schema()).unwrap();
+        for there in 0..3 {
+            let mut node = PhysicalPlanNode::try_decode(&bytes).unwrap();
+            let Some(PhysicalPlanType::Projection(p)) = &mut node.physical_plan_type else { panic!("{node:?}") };
+            let over = wire.schema(&leaf(&vec![DataType::Int64; there]).schema()).unwrap();
+            p.input = Some(Box::new(PhysicalPlanNode::try_decode(&over).unwrap()));
+            let mut changed = vec![];
+            node.try_encode(&mut changed).unwrap();
+            match wire.read_expression(&changed, &ctx) {
+                Ok((read, _)) => assert!(there == 2 && read.to_string() == expr.to_string(), "{read} over {there}"),
+                Err(e) => assert!(there < 2 && e.kind() == ErrorKind::Corrupt, "{e} over {there}"),
+            }
+        }
+    }
 }
