@@ -36,4 +36,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use exec::StageExec;
 pub use program::{AggregateCall, Call, ConstantSource, Device, Placement, Program, Scope, Sink, SortKey};
 pub use resident::{ResidentProvider, ResidentSource, ResidentTable};
-pub use run::{Combine, KEY_GROUPS, ReduceStage, RowStage, StateRows, WINDOW_COLUMNS, WindowStage, Windows, greatest_time};
+pub use run::{Combine, KEY_GROUPS, ReduceStage, RowStage, StateRows, WINDOW_COLUMNS, WindowStage, Windows, deal, greatest_time};

@@ -353,8 +353,10 @@ impl ArrowColumns {
             };
         }
         let from = start - self.start;
+        // Blocks are as long as what is read at a time, but for the last one.
         if from + len > self.block.rows {
-            return Err(Error::bug("a chunk across two blocks of the decoder"));
+            let text = format!("columns {:?} end early, after {} rows", self.columns, self.start + self.block.rows);
+            return Err(Error::new(crate::ErrorKind::Corrupt, text));
         }
         let column = self.block.columns[at].slice(from, len);
         Ok(match picked {

@@ -26,6 +26,9 @@ const FORMAT: u32 = 1;
 /// What a state file begins with.
 const MAGIC: &[u8; 8] = b"MSSTATE1";
 
+/// A file of state is closed when it has so many bytes.
+const FILE_BYTES: usize = 16 << 20;
+
 /// Manifests that are kept: the last, and those before it that a slow reader may be at.
 const KEPT: u64 = 3;
 
@@ -49,6 +52,14 @@ pub struct SplitPosition {
 pub(crate) struct StateFile {
     pub(crate) name: String,
     pub(crate) bytes: u64,
+}
+
+impl StateFile {
+    /// Generation and checkpoint.
+    fn attempt(&self) -> (Option<&str>, Option<&str>) {
+        let mut parts = self.name.split('-');
+        (parts.next(), parts.next())
+    }
 }
 
 /// A checkpoint: all that is needed to go on.
@@ -91,6 +102,12 @@ impl Manifest {
             outputs: vec![vec![]; sinks],
             finished: false,
         }
+    }
+
+    /// Checkpoints that the state of an operator is made of, at most.
+    pub(crate) fn chain(&self) -> u64 {
+        let checkpoints = |files: &Vec<StateFile>| files.chunk_by(|a, b| a.attempt() == b.attempt()).count() as u64;
+        self.state.values().map(checkpoints).max().unwrap_or(0)
     }
 
     fn files(&self) -> impl Iterator<Item = &str> {
@@ -211,22 +228,27 @@ impl Log {
         }
     }
 
-    /// Writes a file of state, if there are rows.
+    /// Writes files of state: none if there are no rows, and not much of it in memory at a time.
     ///
     /// # Errors
-    /// `Retry` when the store cannot be reached.
-    pub(crate) async fn write_state(&self, of: Attempt, operator: &str, rows: StateRows) -> Result<Option<StateFile>> {
-        let name = format!("{:08}-{:020}-{operator}", of.generation, of.checkpoint);
-        // Beside epochs that go on: it must not hold up a thread that they wait for.
-        let bytes = tokio::task::spawn_blocking(move || {
-            let rows = rows()?;
-            if rows.is_empty() { Ok(None) } else { encoded(&rows).map(Some) }
-        });
-        let Some(bytes) = bytes.await.map_err(|e| Error::new(ErrorKind::Bug, e))?? else { return Ok(None) };
-        let (path, len) = (self.state(&name), bytes.len() as u64);
-        // The name is of this attempt alone: what is there is a first try of this very put.
-        self.store.put(&path, PutPayload::from(bytes)).await.map_err(|e| outside("write", &path, e))?;
-        Ok(Some(StateFile { name, bytes: len }))
+    /// What making the rows raises; `Retry` when the store cannot be reached.
+    pub(crate) async fn write_state(&self, of: Attempt, operator: &str, mut rows: StateRows) -> Result<Vec<StateFile>> {
+        let mut files = vec![];
+        loop {
+            // Beside epochs that go on: it must not hold up a thread that they wait for.
+            let encoded = tokio::task::spawn_blocking(move || {
+                let bytes = encoded(&mut rows)?;
+                Ok::<_, Error>((rows, bytes))
+            });
+            let (rest, bytes) = encoded.await.map_err(|e| Error::new(ErrorKind::Bug, e))??;
+            let Some(bytes) = bytes else { return Ok(files) };
+            rows = rest;
+            let name = format!("{:08}-{:020}-{:04}-{operator}", of.generation, of.checkpoint, files.len());
+            let (path, len) = (self.state(&name), bytes.len() as u64);
+            // The name is of this attempt alone: what is there is a first try of this very put.
+            self.store.put(&path, PutPayload::from(bytes)).await.map_err(|e| outside("write", &path, e))?;
+            files.push(StateFile { name, bytes: len });
+        }
     }
 
     /// Reads a file of state.
@@ -273,21 +295,20 @@ impl Log {
     }
 }
 
-/// A file of state: each batch as a stream of its own, for they differ in their types.
-fn encoded(rows: &[RecordBatch]) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() + MAGIC.len());
-    bytes.extend_from_slice(MAGIC);
-    for batch in rows {
+/// A file of the next rows of state, if there are any: each batch as a stream of its own, for they differ in their types.
+fn encoded(rows: &mut StateRows) -> Result<Option<Vec<u8>>> {
+    let mut bytes = MAGIC.to_vec();
+    while let Some(batch) = if bytes.len() < FILE_BYTES { rows.next().transpose()? } else { None } {
         let at = bytes.len();
         bytes.extend_from_slice(&[0; 8]);
         let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema())?;
-        writer.write(batch)?;
+        writer.write(&batch)?;
         writer.finish()?;
         drop(writer);
         let len = (bytes.len() - at - 8) as u64;
         bytes[at..at + 8].copy_from_slice(&len.to_le_bytes());
     }
-    Ok(bytes)
+    Ok((bytes.len() > MAGIC.len()).then_some(bytes))
 }
 
 /// What [`encoded`] made `len` bytes of.

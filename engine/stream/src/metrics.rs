@@ -38,6 +38,8 @@ pub struct OperatorMetrics {
     pub busy_us: u64,
     /// Bytes of state in memory.
     pub state_bytes: u64,
+    /// Bytes of state on disk, for which there was no memory.
+    pub state_on_disk_bytes: u64,
     /// What it ran on last.
     pub device: &'static str,
 }
@@ -61,7 +63,9 @@ pub struct Metrics {
     pub held_back_by: Option<String>,
     /// Bytes of state in memory.
     pub state_bytes: u64,
-    /// The most, when a checkpoint was made.
+    /// Bytes of state on disk, for which there was no memory.
+    pub state_on_disk_bytes: u64,
+    /// The most in memory, when a checkpoint was made.
     pub state_bytes_max: u64,
     /// Checkpoints committed.
     pub checkpoints: u64,
@@ -115,6 +119,7 @@ impl Metrics {
         line("checkpoint_pause_us", "gauge", "", self.checkpoint_pause_us.to_string());
         line("checkpoint_pause_us_max", "gauge", "", self.checkpoint_pause_us_max.to_string());
         line("state_bytes", "gauge", "", self.state_bytes.to_string());
+        line("state_on_disk_bytes", "gauge", "", self.state_on_disk_bytes.to_string());
         line("idle_us_total", "counter", "", self.idle_us.to_string());
         line("source_us_total", "counter", "", self.source_us.to_string());
         line("backpressure_us_total", "counter", "", self.backpressure_us.to_string());
@@ -130,6 +135,7 @@ impl Metrics {
             line("operator_rows_aside_total", "counter", &labels, o.rows_aside.to_string());
             line("operator_busy_us_total", "counter", &labels, o.busy_us.to_string());
             line("operator_state_bytes", "gauge", &labels, o.state_bytes.to_string());
+            line("operator_state_on_disk_bytes", "gauge", &labels, o.state_on_disk_bytes.to_string());
         }
         for s in &self.splits {
             let labels = format!(",source=\"{}\",split=\"{}\"", quoted(&s.source), quoted(&s.split));

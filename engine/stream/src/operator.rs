@@ -4,7 +4,7 @@ use crate::{Error, ErrorKind, Result};
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_stage::{Pool, ReduceStage, RowStage, WindowStage};
+use millstream_stage::{Pool, ReduceStage, RowStage, WindowStage, deal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ pub struct OperatorState {
     pub first_open: Option<i64>,
 }
 
-/// Makes rows of state, on a thread of its own.
-pub type StateRows = Box<dyn FnOnce() -> Result<Vec<RecordBatch>> + Send>;
+/// Rows of state, made as they are asked for, on a thread of its own.
+pub type StateRows = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// A step of a pipeline. It lives as long as the driver and keeps its state in memory; checkpoints hold what is
 /// needed to make it again. What is not said here is said of an operator without state.
@@ -57,17 +57,17 @@ pub trait Operator: Send {
         Ok(vec![])
     }
 
-    /// What changed since the last checkpoint, or everything: a function that makes rows of state of it while the operator
-    /// goes on, and what is beside them.
+    /// What changed since the last checkpoint, or everything: rows of state, which are made while the operator goes on, and what
+    /// is beside them.
     ///
     /// # Errors
     /// What the data raises.
     async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, StateRows)> {
         let _ = whole;
-        Ok((OperatorState::default(), Box::new(|| Ok(vec![]))))
+        Ok((OperatorState::default(), Box::new(std::iter::empty())))
     }
 
-    /// Begins with what checkpoints hold, in their order.
+    /// Takes some of what checkpoints hold, before anything else is asked of it: called again with more, in their order.
     ///
     /// # Errors
     /// `Corrupt` for state of another operator.
@@ -78,6 +78,11 @@ pub trait Operator: Send {
 
     /// Bytes of state in memory.
     fn size(&self) -> usize {
+        0
+    }
+
+    /// Bytes of state on disk, for which there is no memory.
+    fn on_disk(&self) -> u64 {
         0
     }
 
@@ -166,14 +171,8 @@ impl Operator for WindowOperator {
 
     async fn checkpoint(&mut self, whole: bool) -> Result<(OperatorState, StateRows)> {
         let rows: StateRows = match &mut self.stage {
-            Windowed::Groups(stage) => {
-                let rows = stage.checkpoint(whole).await?;
-                Box::new(move || Ok(rows()?))
-            }
-            Windowed::Reduced(stage) => {
-                let rows = stage.checkpoint(whole).await?;
-                Box::new(move || Ok(rows))
-            }
+            Windowed::Groups(stage) => Box::new(stage.checkpoint(whole).await?.map(|rows| Ok(rows?))),
+            Windowed::Reduced(stage) => Box::new(stage.checkpoint(whole).await?.into_iter().map(Ok)),
         };
         Ok((OperatorState { first_open: of!(&self.stage, stage => stage.first_open()) }, rows))
     }
@@ -187,6 +186,10 @@ impl Operator for WindowOperator {
 
     fn size(&self) -> usize {
         of!(&self.stage, stage => stage.size())
+    }
+
+    fn on_disk(&self) -> u64 {
+        if let Windowed::Groups(stage) = &self.stage { stage.on_disk() } else { 0 }
     }
 
     fn is_timed(&self) -> bool {
@@ -291,18 +294,10 @@ impl Operator for MapOperator {
                 }
             }
             Function::AtOnce(function, pool) => {
-                let some = batches.iter().flat_map(|b| {
-                    let rows = b.num_rows();
-                    (0..rows).step_by(ROWS_AT_ONCE).map(move |at| b.slice(at, ROWS_AT_ONCE.min(rows - at)))
-                });
-                let tasks = some.map(|batch| {
-                    let function = Arc::clone(function);
-                    // What the function says is no matter of the pool.
-                    pool.run(move || Ok(function(batch)))
-                });
-                for made in futures::future::try_join_all(tasks).await? {
-                    out.push(made?);
-                }
+                let (function, mut hands) = (Arc::clone(function), vec![(); pool.threads()]);
+                // What the function says is no matter of the stage.
+                let made = deal(pool, &mut hands, &batches, ROWS_AT_ONCE, move |(), batch| Ok(function(batch.clone())));
+                out = made.await?.into_iter().collect::<Result<_>>()?;
             }
         }
         if let Some(other) = out.iter().find(|b| b.schema().fields() != self.schema.fields()) {

@@ -3,6 +3,7 @@
 mod faults;
 mod jobs;
 mod kills;
+mod memory;
 mod model;
 mod simulation;
 mod sinks;
@@ -290,8 +291,28 @@ async fn of_two_drivers_the_older_stops() {
     assert_eq!(rows(&out.rows().unwrap()), windows(&all, 1000, 250));
     // A finished job stays finished.
     let mut again = open(job().await, &store, small(300)).await.unwrap();
+    again.checkpoint().await.unwrap();
+    again = open(job().await, &store, small(300)).await.unwrap();
     assert_eq!(again.step().await.unwrap().progress, Progress::Finished);
     assert_eq!(rows(&out.rows().unwrap()), windows(&all, 1000, 250));
+}
+
+/// A job that dies again and again does not read more and more files of state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_opened_often_still_writes_all_its_state_at_times() {
+    let all = events(3, 4_000, STEP, DISORDER / 2);
+    let (store, out, late) = (in_memory(), MemoryTable::default(), MemoryTable::default());
+    let session = session(1);
+    let job = || memory_job(&session, &all, 1, (100_000, 100_000), &out, &late);
+    let options = DriverOptions { epoch_rows: 100, ..small(100) };
+    for life in 0..20 {
+        open(job().await, &store, options.clone()).await.unwrap().step().await.unwrap();
+        let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
+        let files = objects.iter().filter(|o| o.location.as_ref().contains("state")).count();
+        assert!((1..=options.whole_every as usize).contains(&files), "{files} files behind life {life}");
+    }
+    finish(&mut open(job().await, &store, small(300)).await.unwrap()).await.unwrap();
+    assert_eq!(rows(&out.rows().unwrap()), windows(&all, 100_000, 100_000));
 }
 
 /// Other windows, aggregates of the same name and type, keys, filters and inputs: their state is another one's.

@@ -10,6 +10,7 @@ pub use window::{KeyedStream, Window, WindowedStream};
 use crate::{Error, ErrorKind, Result, Session};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::Expr;
 use millstream_stage::Settings;
 use millstream_stream::{EventTime, Input, Job, MapOperator, Marks, Operator, Side, Sink, Source, SplitOperator};
@@ -416,6 +417,10 @@ impl DataStream {
 
     fn next_id(&self, kind: &str) -> String {
         format!("{kind}{}", self.operators.len())
+    }
+
+    fn task(&self) -> Arc<TaskContext> {
+        self.session.context().task_ctx()
     }
 
     fn settings(&self) -> Result<Arc<Settings>> {

@@ -141,7 +141,7 @@ impl WindowedStream {
         let text = format!("{} by {} where {before}", text(&aggregates), text(&keys));
         let plan = frame.aggregate(keys, aggregates)?.create_physical_plan().await?;
         let stage = group_stage(&plan)?;
-        let windows = WindowStage::new(stage, Arc::clone(&stream.schema), windows, &*stream.settings()?)?;
+        let windows = WindowStage::new(stage, Arc::clone(&stream.schema), windows, &stream.task())?;
         if windows.time().name() != &time {
             let text = format!(
                 "event time `{time}` is `{}` of the source by now: the watermark is that of the source's own",
@@ -197,8 +197,7 @@ impl WindowedStream {
         let input = Arc::clone(&stream.schema);
         let kind = input.field_with_name(&time).map_err(DataFusionError::from)?.data_type();
         let combine: Combine = Arc::new(move |a, b| combine(a, b).map_err(|e| DataFusionError::External(Box::new(e)).into()));
-        let pool = stream.settings()?.pool.clone();
-        let stage = ReduceStage::new(Arc::clone(&input), &time, &keys, window.of(kind)?, combine, pool)?;
+        let stage = ReduceStage::new(Arc::clone(&input), &time, &keys, window.of(kind)?, combine, &stream.task())?;
         stream.schema = Arc::clone(stage.schema());
         let id = stream.next_id("window");
         stream.operators.push(Box::new(WindowOperator::reduced(id, stage, name)));

@@ -1,6 +1,7 @@
 //! Running a stage: chunks through the program, rows into the sink.
 
 pub mod chunk;
+mod deal;
 mod divide;
 mod drain;
 mod driver;
@@ -23,6 +24,7 @@ mod top;
 mod window;
 mod worker;
 
+pub use deal::deal;
 pub use divide::DiskBuild;
 pub use driver::{Held, Output, run_stage};
 pub(crate) use driver::{MORSEL_ROWS, see_through};

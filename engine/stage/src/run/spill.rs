@@ -60,7 +60,8 @@ pub(super) struct Writer {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Piece {
     start: u64,
-    bytes: u64,
+    /// Its length in the file.
+    pub(super) bytes: u64,
     /// Its rows.
     pub(super) rows: usize,
 }

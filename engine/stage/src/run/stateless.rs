@@ -2,6 +2,7 @@
 
 use super::Bound;
 use super::chunk::Chunks;
+use super::deal::deal;
 use super::sink::RowsSink;
 use crate::context::{Cancel, Pool, Settings};
 use crate::convert::{Reader, to_batch};
@@ -12,7 +13,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::ExecutionPlan;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows that a worker takes at a time: what it makes of them stays in its cache.
 const ROWS_AT_ONCE: usize = 16 * 1024;
@@ -65,37 +65,11 @@ impl RowStage {
     /// # Errors
     /// What the program raises.
     pub async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let morsels = batches.iter().flat_map(|b| {
-            let rows = b.num_rows();
-            (0..rows).step_by(ROWS_AT_ONCE).map(move |at| b.slice(at, ROWS_AT_ONCE.min(rows - at)))
+        let (inputs, schema) = (Arc::clone(&self.inputs), Arc::clone(&self.schema));
+        let made = deal(&self.pool, &mut self.workers, &batches, ROWS_AT_ONCE, move |Worker { chunks, reader, sink }, morsel| {
+            chunks.block(&reader.block(morsel, &inputs)?, sink)?;
+            sink.take(&chunks.bound.program)?.map(|block| to_batch(&block, &schema)).transpose()
         });
-        let morsels: Arc<Vec<RecordBatch>> = Arc::new(morsels.collect());
-        let taken = Arc::new(AtomicUsize::new(0));
-        // More hands than morsels would only wait.
-        let idle = self.workers.split_off(self.workers.len().min(morsels.len()));
-        let tasks = std::mem::take(&mut self.workers).into_iter().map(|mut worker| {
-            let (morsels, taken) = (Arc::clone(&morsels), Arc::clone(&taken));
-            let (inputs, schema) = (Arc::clone(&self.inputs), Arc::clone(&self.schema));
-            self.pool.run(move || {
-                let mut made = vec![];
-                loop {
-                    let at = taken.fetch_add(1, Ordering::Relaxed);
-                    let Some(morsel) = morsels.get(at) else { return Ok((worker, made)) };
-                    let Worker { chunks, reader, sink } = &mut worker;
-                    chunks.block(&reader.block(morsel, &inputs)?, sink)?;
-                    if let Some(block) = sink.take(&chunks.bound.program)? {
-                        made.push((at, to_batch(&block, &schema)?));
-                    }
-                }
-            })
-        });
-        let mut made = vec![];
-        for (worker, batches) in futures::future::try_join_all(tasks).await? {
-            self.workers.push(worker);
-            made.extend(batches);
-        }
-        self.workers.extend(idle);
-        made.sort_by_key(|(at, _)| *at);
-        Ok(made.into_iter().map(|(_, batch)| batch).collect())
+        Ok(made.await?.into_iter().flatten().collect())
     }
 }

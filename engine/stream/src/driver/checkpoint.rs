@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(super) struct Sealed {
     /// Without the files of `state` and without outputs.
     pub(super) manifest: Manifest,
-    /// Makes rows of state, by operator.
+    /// Rows of state, by operator.
     pub(super) state: Vec<(String, StateRows)>,
     /// What each sink has to stage.
     pub(super) outputs: Vec<BoxFuture<'static, Result<Vec<String>>>>,
@@ -38,9 +38,10 @@ impl Sealed {
         }
         let mut bytes = 0;
         for (operator, rows) in state {
-            if let Some(file) = log.write_state(attempt, &operator, rows).await? {
-                bytes += file.bytes;
-                manifest.state.entry(operator).or_default().push(file);
+            let files = log.write_state(attempt, &operator, rows).await?;
+            if !files.is_empty() {
+                bytes += files.iter().map(|f| f.bytes).sum::<u64>();
+                manifest.state.entry(operator).or_default().extend(files);
             }
         }
         log.commit(&manifest).await?;

@@ -92,6 +92,7 @@ pub struct Driver {
     epoch_rows: usize,
     /// When the last checkpoint was sealed.
     sealed_ms: u64,
+    /// Checkpoints since one had all state: no operator has more files.
     since_whole: u64,
     /// A checkpoint on its way: one at most. It dies with the driver.
     committing: JoinSet<Result<Committed>>,
@@ -110,11 +111,12 @@ impl Driver {
         let committers = job.committers();
         let manifest = log.claim(&Manifest::begin(fingerprint, committers.len())).await?;
         for operator in &mut job.operators {
+            let Some(state) = manifest.operators.get(operator.id()) else { continue };
+            operator.restore(state, vec![]).await?;
             let files = manifest.state.get(operator.id()).into_iter().flatten();
-            let rows = futures::stream::iter(files.map(|f| log.read_state(f))).buffered(READ_AT_ONCE);
-            let rows: Vec<Vec<RecordBatch>> = rows.try_collect().await?;
-            if let Some(state) = manifest.operators.get(operator.id()) {
-                operator.restore(state, rows.into_iter().flatten().collect()).await?;
+            let mut files = futures::stream::iter(files.map(|f| log.read_state(f))).buffered(READ_AT_ONCE);
+            while let Some(rows) = files.try_next().await? {
+                operator.restore(state, rows).await?;
             }
         }
         if let Some(s) = manifest.splits.iter().find(|s| s.source >= job.inputs.len()) {
@@ -134,7 +136,7 @@ impl Driver {
             epoch: manifest.epoch,
             epoch_rows: options.epoch_rows.min(options.epoch_rows_max),
             sealed_ms: now,
-            since_whole: 0,
+            since_whole: manifest.chain(),
             committing: JoinSet::new(),
             failed: false,
             metrics: Metrics { operators: operators.collect(), ..Metrics::default() },
@@ -156,9 +158,11 @@ impl Driver {
         let (splits, held_back_by) = self.reading.metrics(&self.job.inputs, self.clock.now_ms());
         let mut metrics = Metrics { watermark: self.watermark, held_back_by, splits, ..self.metrics.clone() };
         for (m, o) in metrics.operators.iter_mut().zip(&self.job.operators) {
-            (m.state_bytes, m.partly_late_rows, m.device) = (o.size() as u64, o.partly_late(), o.device());
+            (m.state_bytes, m.state_on_disk_bytes) = (o.size() as u64, o.on_disk());
+            (m.partly_late_rows, m.device) = (o.partly_late(), o.device());
         }
         metrics.state_bytes = metrics.operators.iter().map(|o| o.state_bytes).sum();
+        metrics.state_on_disk_bytes = metrics.operators.iter().map(|o| o.state_on_disk_bytes).sum();
         metrics.partly_late_rows = metrics.operators.iter().map(|o| o.partly_late_rows).sum();
         metrics
     }
@@ -174,13 +178,15 @@ impl Driver {
         Ok(step)
     }
 
-    /// Makes what was read so far durable and its rows visible.
+    /// Makes what was read so far durable and its rows visible. Nothing is left to do where the job has finished.
     ///
     /// # Errors
     /// As [`Driver::step`].
     pub async fn checkpoint(&mut self) -> Result<()> {
         self.begin()?;
-        self.checkpoint_now(false).await?;
+        if !self.manifest.finished {
+            self.checkpoint_now(false).await?;
+        }
         self.failed = false;
         Ok(())
     }

@@ -152,10 +152,13 @@ struct World {
     met: Met,
 }
 
-/// One for all seeds: what it costs to make one is no matter of streams.
-fn session(threads: usize) -> Session {
-    static SESSIONS: [OnceLock<Session>; 3] = [const { OnceLock::new() }; 3];
-    SESSIONS[threads - 1].get_or_init(|| super::session(threads)).clone()
+/// One for all seeds, what it costs to make one is no matter of streams: of one to three threads, now and then with hardly any
+/// memory.
+fn session(random: &mut Seeded) -> Session {
+    static SESSIONS: [[OnceLock<Session>; 3]; 2] = [const { [const { OnceLock::new() }; 3] }; 2];
+    let (threads, is_tight) = (random.below(3) as usize, random.below(3) == 0);
+    let make = || if is_tight { super::memory::tight(threads + 1, 20_000) } else { super::session(threads + 1) };
+    SESSIONS[usize::from(is_tight)][threads].get_or_init(make).clone()
 }
 
 impl World {
@@ -163,8 +166,7 @@ impl World {
         self.met.lives += 1;
         let random = Mutex::new(self.random.next());
         let store: Arc<dyn ObjectStore> = Arc::new(Weather { inner: Arc::clone(&self.disk), random, fails_in });
-        let threads = 1 + self.random.below(3) as usize;
-        let stream = session(threads).stream(self.source.clone()).unwrap().event_time("at", ms(DISORDER)).unwrap();
+        let stream = session(&mut self.random).stream(self.source.clone()).unwrap().event_time("at", ms(DISORDER)).unwrap();
         let sink = FilesSink::new("out", Arc::clone(&store), "out".into(), self.format).rolling(200);
         let job = windowed(stream, self.spec.0, self.spec.1).await.to(sink).unwrap();
         let opened = Driver::open(job, log(&store), self.options.clone(), Arc::clone(&self.clock) as _).await;
@@ -291,7 +293,7 @@ async fn jobs_that_run_on_get_through_bad_weather() {
         let open = || {
             let weather = Weather { inner: Arc::clone(&disk), random: Mutex::new(random.next()), fails_in };
             let store: Arc<dyn ObjectStore> = Arc::new(weather);
-            let stream = session(1 + random.below(3) as usize).stream(super::source(&all, 2)).unwrap();
+            let stream = session(&mut random).stream(super::source(&all, 2)).unwrap();
             let options = options.clone();
             async move {
                 let stream = windowed(stream.event_time("at", ms(DISORDER)).unwrap(), spec.0, spec.1).await;

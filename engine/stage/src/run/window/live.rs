@@ -72,6 +72,14 @@ impl Live {
         self.panes = self.panes.split_off(&end);
     }
 
+    /// Forgets all groups, of which no pane has any.
+    pub(super) fn reset(&mut self) -> Result<()> {
+        self.groups = PaneGroups::new(&self.shape)?;
+        self.members.iter_mut().for_each(Vec::clear);
+        self.assigned = 0;
+        Ok(())
+    }
+
     /// Forgets groups that no pane has, if they are the most; whether it did.
     pub(super) fn compact(&mut self) -> Result<bool> {
         let Some(groups) = self.groups.compact(&self.shape, self.panes.values())? else { return Ok(false) };

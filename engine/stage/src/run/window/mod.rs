@@ -8,28 +8,37 @@
 //! part     a run of key groups: what the open panes hold, merged from the workers where a window or a checkpoint asks
 //! sliding  the panes of a hopping window as one
 //! pane     groups that have one number in all panes; a pane is accumulators by number
+//! stored   panes as columns, for checkpoints and for the disk
+//! memory   what is reserved of the session's
+//! cold     what a part has on disk, where the memory does not hold it
 //! arrival  which rows are late
 //! reduce   rows of one key and window that a function makes one of, in place of aggregates
 //! ```
 //!
 //! Workers take rows in parallel, parts close windows and write checkpoints in parallel. Between checkpoints a part
-//! remembers what no checkpoint has, so that one is what came since the last: groups add up.
+//! remembers what no checkpoint has, so that one is what came since the last: groups add up. For the same reason a part
+//! whose memory is short writes all that it has to a file and begins anew: windows of panes that are on disk are added up a
+//! few key groups at a time.
 //!
 //! Lateness is Flink's: a row is late when the last window that has it is closed.
 
 mod arrival;
 mod bounds;
+mod cold;
 mod live;
+mod memory;
 mod pane;
 mod part;
 mod reduce;
 mod sliding;
+mod stored;
 
 pub use arrival::greatest_time;
 pub use bounds::Windows;
 pub use reduce::{Combine, ReduceStage};
 
 use super::chunk::Chunks;
+use super::deal::deal;
 use super::{Bound, MORSEL_ROWS};
 use crate::context::{Cancel, Pool, Settings};
 use crate::convert::{Block, Reader, to_batch};
@@ -39,12 +48,15 @@ use crate::{Error, Result};
 use arrival::{Arrival, arrived};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use live::Live;
+use memory::Memory;
 use millstream_kernels::{Values, Vector};
 use part::{Part, Unwritten};
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Parts that keyed state is divided into by the stable hash of its key: fixed for the life of a query.
 pub const KEY_GROUPS: usize = 256;
@@ -55,8 +67,11 @@ pub const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 /// About as many rows of closed windows are held at a time, or those of one window.
 const ROWS_AT_ONCE: usize = 1 << 20;
 
-/// Makes the rows of a checkpoint.
-pub type StateRows = Box<dyn FnOnce() -> Result<Vec<RecordBatch>> + Send>;
+/// Under a memory limit so many rows are taken before it is asked whether they fit.
+const ROWS_UNASKED: usize = 1 << 17;
+
+/// The rows of a checkpoint, made as they are asked for.
+pub type StateRows = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// Groups by window and key, fed epoch by epoch.
 pub struct WindowStage {
@@ -77,6 +92,16 @@ pub struct WindowStage {
     /// The first window that is not closed; none before the first watermark.
     next: Option<i64>,
     partly_late: u64,
+    memory: Memory,
+    closing: Option<Closing>,
+}
+
+/// A window of which some key groups have left their rows.
+struct Closing {
+    /// Its key groups, by part.
+    slices: Arc<Vec<Vec<Range<u16>>>>,
+    /// Those of each that are next.
+    next: usize,
 }
 
 /// What a pane's groups are of.
@@ -100,11 +125,12 @@ impl std::fmt::Debug for WindowStage {
 
 impl WindowStage {
     /// The windows `windows` over a stage that groups by event time first: a column of its input, whose unit the
-    /// windows have. Rows will come with the columns `input`, in which the stage's are found by name.
+    /// windows have. Rows will come with the columns `input`, in which the stage's are found by name. `ctx` has the memory that
+    /// they may take, and the disk for what is more.
     ///
     /// # Errors
     /// `Unsupported` for a stage that joins, or that does not group by such a column.
-    pub fn new(stage: &StageExec, input: SchemaRef, windows: Windows, settings: &Settings) -> Result<Self> {
+    pub fn new(stage: &StageExec, input: SchemaRef, windows: Windows, ctx: &TaskContext) -> Result<Self> {
         let Sink::Group { keys, sets, aggregates } = stage.sink() else {
             return Err(Error::unsupported("windows are of a stage that groups"));
         };
@@ -131,6 +157,7 @@ impl WindowStage {
         let shape =
             Arc::new(Shape { program, sink: Sink::Group { keys: keys[1..].to_vec(), sets: vec![], aggregates: aggregates.clone() } });
         let bound = Arc::new(Bound::new(Arc::clone(&shape.program), vec![])?);
+        let (settings, memory) = (Settings::of(ctx)?, Memory::new(ctx, stage.id(), true));
         let threads = settings.pool.threads();
         let worker = |_| {
             let live = Live::new(Arc::clone(&shape), time, windows, threads)?;
@@ -153,6 +180,8 @@ impl WindowStage {
             parts,
             next: None,
             partly_late: 0,
+            memory,
+            closing: None,
         })
     }
 
@@ -182,6 +211,11 @@ impl WindowStage {
         self.workers.iter().map(|w| w.live.size()).sum::<usize>() + self.parts.iter().map(Part::size).sum::<usize>()
     }
 
+    /// Bytes of open panes on disk, where the memory does not hold them.
+    pub fn on_disk(&self) -> u64 {
+        self.parts.iter().map(|p| p.on_disk(i64::MIN..i64::MAX)).sum()
+    }
+
     /// Rows that came when some of their windows were closed and others not: they count in those.
     pub fn partly_late(&self) -> u64 {
         self.partly_late
@@ -195,66 +229,138 @@ impl WindowStage {
     /// Takes rows; the late ones come back, as they are.
     ///
     /// # Errors
-    /// `Invalid` for an event time that is null or at the end of its range; what the program raises.
+    /// `Invalid` for an event time that is null or at the end of its range; what the program raises, and the disk.
     pub async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let morsels = batches.iter().flat_map(|b| {
-            let rows = b.num_rows();
-            (0..rows).step_by(MORSEL_ROWS).map(move |at| b.slice(at, MORSEL_ROWS.min(rows - at)))
-        });
-        let morsels: Arc<Vec<RecordBatch>> = Arc::new(morsels.collect());
-        let taken = Arc::new(AtomicUsize::new(0));
-        // More hands than morsels would only wait.
-        let idle = self.workers.split_off(self.workers.len().min(morsels.len()));
-        let tasks = std::mem::take(&mut self.workers).into_iter().map(|mut worker| {
-            let (morsels, taken, inputs) = (Arc::clone(&morsels), Arc::clone(&taken), Arc::clone(&self.inputs));
-            let (windows, next, time) = (self.windows, self.next, self.time_column);
-            self.pool.run(move || {
-                let (mut late, mut partly_late) = (vec![], 0);
-                loop {
-                    let at = taken.fetch_add(1, Ordering::Relaxed);
-                    let Some(morsel) = morsels.get(at) else { return Ok((worker, late, partly_late)) };
-                    let Arrival { on_time, behind, partly } = arrived(morsel, time, &windows, next)?;
-                    late.extend(behind.map(|rows| (at, rows)));
-                    partly_late += partly;
-                    let block = worker.reader.block(&on_time, &inputs)?;
-                    worker.chunks.block(&block, &mut worker.live)?;
-                }
-            })
-        });
-        let mut late = vec![];
-        for (worker, behind, partly) in futures::future::try_join_all(tasks).await? {
-            self.workers.push(worker);
-            late.extend(behind);
-            self.partly_late += partly;
+        self.whole()?;
+        let (mut late, mut batches) = (vec![], &batches[..]);
+        while !batches.is_empty() {
+            let mut rows = 0;
+            let before = batches.iter().map(|b| {
+                rows += b.num_rows();
+                rows - b.num_rows()
+            });
+            let fit = before.take_while(|rows| *rows < ROWS_UNASKED).count();
+            let (some, rest) = batches.split_at(if self.memory.is_limited() { fit } else { batches.len() });
+            late.extend(self.take(some).await?);
+            self.fit().await?;
+            batches = rest;
         }
-        self.workers.extend(idle);
-        // In the order in which they came, whoever found them.
-        late.sort_by_key(|(at, _)| *at);
-        Ok(late.into_iter().map(|(_, rows)| rows).collect())
+        Ok(late)
+    }
+
+    async fn take(&mut self, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let (windows, next, time, inputs) = (self.windows, self.next, self.time_column, Arc::clone(&self.inputs));
+        let arrivals = deal(&self.pool, &mut self.workers, batches, MORSEL_ROWS, move |worker, morsel| {
+            let Arrival { on_time, behind, partly } = arrived(morsel, time, &windows, next)?;
+            let block = worker.reader.block(&on_time, &inputs)?;
+            worker.chunks.block(&block, &mut worker.live)?;
+            Ok((behind, partly))
+        });
+        let (late, partly): (Vec<_>, Vec<u64>) = arrivals.await?.into_iter().unzip();
+        self.partly_late += partly.iter().sum::<u64>();
+        Ok(late.into_iter().flatten().collect())
+    }
+
+    /// Reserves the memory that it takes. Where there is not as much, what it has goes to disk.
+    async fn fit(&mut self) -> Result<()> {
+        if !self.memory.is_limited() {
+            return Ok(());
+        }
+        // What workers have stands in the parts too before they let it go.
+        let held = self.size() + self.workers.iter().map(|w| w.live.size()).sum::<usize>();
+        if self.memory.holds(held) {
+            return Ok(());
+        }
+        if self.memory.is_worth(held) {
+            let (spiller, most) = (self.memory.spiller.clone(), self.memory.slice(self.pool.threads()));
+            self.each_part(i64::MAX, move |part| part.spill(&spiller, most)).await?;
+            self.workers.iter_mut().try_for_each(|w| w.live.reset())?;
+        }
+        // What a checkpoint on its way still has is counted, and not waited for.
+        self.memory.take(self.size());
+        Ok(())
+    }
+
+    /// An error where a window has left some of its rows and not others.
+    fn whole(&self) -> Result<()> {
+        if self.closing.is_none() { Ok(()) } else { Err(Error::bug("a window is not closed yet: advance() until no rows come")) }
     }
 
     /// No row earlier than `watermark` will count as on time: rows of the windows that end by then, window by window.
     /// Not more than fit the memory of an epoch come at once: to be called again until none come.
     ///
     /// # Errors
-    /// What the aggregates raise.
+    /// What the aggregates raise, and the disk.
     pub async fn advance(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
         loop {
             let mut due = self.due(watermark);
-            let known = self.parts.iter().map(Part::groups).chain(self.workers.iter().map(|w| w.live.groups.len()));
-            due.truncate((ROWS_AT_ONCE / known.sum::<usize>().max(1)).max(1));
-            let Some(last) = due.last() else {
+            let Some(first) = due.first().copied() else {
                 self.next = self.next.max(Some(self.windows.first_open(watermark)));
                 return Ok(vec![]);
             };
-            let next = last + self.windows.slide();
-            let rows = self.close(due).await?;
-            self.next = Some(next);
-            self.compact().await?;
+            let rows = if self.is_sliced(first) {
+                self.close_slice(first).await?
+            } else {
+                let known = self.parts.iter().map(Part::groups).chain(self.workers.iter().map(|w| w.live.groups.len()));
+                due.truncate((ROWS_AT_ONCE / known.sum::<usize>().max(1)).max(1));
+                due.truncate(due.iter().position(|start| self.is_sliced(*start)).unwrap_or(due.len()));
+                let next = due.last().map(|last| last + self.windows.slide());
+                let rows = self.close(due).await?;
+                self.next = next;
+                rows
+            };
+            if self.closing.is_none() {
+                self.compact().await?;
+            }
+            self.fit().await?;
             if !rows.is_empty() {
                 return Ok(rows);
             }
         }
+    }
+
+    /// The panes of the window that begins at `start`.
+    fn panes_of(&self, start: i64) -> Range<i64> {
+        start..start.saturating_add(self.windows.width())
+    }
+
+    /// Whether the window that begins at `start` is closed a few key groups at a time: panes of it are on disk, or would
+    /// take more memory as one than there is.
+    fn is_sliced(&self, start: i64) -> bool {
+        if self.closing.is_some() || !self.memory.is_limited() {
+            return self.closing.is_some();
+        }
+        let panes = || self.panes_of(start);
+        let room = || self.parts.iter().map(|p| p.room_to_slide(panes())).sum::<usize>();
+        self.parts.iter().any(|p| p.on_disk(panes()) > 0) || (!self.windows.is_tumbling() && !self.memory.holds(self.size() + room()))
+    }
+
+    /// Rows of the window that begins at `start`, of the next of its key groups. Behind the last it is closed.
+    async fn close_slice(&mut self, start: i64) -> Result<Vec<RecordBatch>> {
+        let (checked, schema, panes) = (self.checked, Arc::clone(&self.schema), self.panes_of(start));
+        let (slices, next) = match self.closing.take() {
+            Some(Closing { slices, next }) => (slices, next),
+            None => {
+                let (most, panes) = (self.memory.slice(self.pool.threads()), panes.clone());
+                let slices = self.each_part(panes.end, move |part| Ok(part.slices_of(panes.clone(), most))).await?;
+                (Arc::new(slices), 0)
+            }
+        };
+        let of_parts = Arc::clone(&slices);
+        let closed = self.each_part(i64::MIN, move |part| {
+            let Some(key_groups) = of_parts[part.index].get(next) else { return Ok(None) };
+            let block = part.close_slice(panes.clone(), key_groups, checked)?;
+            (block.rows > 0).then(|| batch(panes.start, panes.end, block, &schema)).transpose()
+        });
+        let rows = closed.await?.into_iter().flatten().collect();
+        if slices.iter().any(|s| s.len() > next + 1) {
+            self.closing = Some(Closing { slices, next: next + 1 });
+        } else {
+            let next = start + self.windows.slide();
+            self.parts.iter_mut().for_each(|part| part.drop_before(next));
+            self.next = Some(next);
+        }
+        Ok(rows)
     }
 
     /// The rows of these windows, which are closed in this order.
@@ -344,33 +450,44 @@ impl WindowStage {
         Ok(())
     }
 
-    /// What came since the last call, pane by pane; with `whole` all that the open panes hold: a function that makes rows of
-    /// it, on any thread, while more rows are taken here.
+    /// What came since the last call, pane by pane; with `whole` all that the open panes hold: rows that are made when they are
+    /// asked for, on any thread, while more are taken here.
     ///
     /// # Errors
     /// What the kernels raise.
     pub async fn checkpoint(&mut self, whole: bool) -> Result<StateRows> {
+        self.whole()?;
         let parts = self.each_part(i64::MAX, move |part| part.checkpoint(whole)).await?;
-        Ok(Box::new(move || Ok(parts.iter().map(Unwritten::rows).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())))
+        let mut parts: VecDeque<_> = parts.into_iter().map(Unwritten::rows).collect();
+        // In turn: all parts have something to do when a file is read again.
+        Ok(Box::new(std::iter::from_fn(move || {
+            loop {
+                let mut part = parts.pop_front()?;
+                if let Some(rows) = part.next() {
+                    parts.push_back(part);
+                    return Some(rows);
+                }
+            }
+        })))
     }
 
-    /// Goes on from what checkpoints hold, where the first window that is not closed was `first_open`. Panes
+    /// Takes some of what checkpoints hold, where the first window that is not closed was `first_open`. Panes
     /// that no open window has are left out.
     ///
     /// # Errors
-    /// `Corrupt` for batches that are not of this stage.
+    /// `Corrupt` for batches that are not of this stage; what the disk says.
     pub async fn restore(&mut self, first_open: Option<i64>, pieces: Vec<RecordBatch>) -> Result<()> {
         self.next = first_open;
-        let (parts, pieces) = (self.parts.len(), Arc::new(pieces));
+        let pieces = Arc::new(pieces);
         let tasks = std::mem::take(&mut self.parts).into_iter().map(|mut part| {
             let pieces = Arc::clone(&pieces);
             self.pool.run(move || {
-                part.restore(parts, first_open, &pieces)?;
+                part.restore(first_open, &pieces)?;
                 Ok(part)
             })
         });
         self.parts = futures::future::try_join_all(tasks).await?;
-        Ok(())
+        self.fit().await
     }
 }
 

@@ -4,18 +4,18 @@
 //! looked up once a row and never when panes are merged: that is one pass over both.
 
 use super::super::chunk::{Registers, RowSink};
-use super::super::flush::{add_stored, stored_groups};
+use super::super::flush::add_stored;
 use super::super::sink::GroupSink;
+use super::Shape;
 use super::live::key_group;
-use super::{KEY_GROUPS, Shape};
+use super::stored::{Known, Stored, pieces};
 use crate::convert::Block;
 use crate::program::Reg;
 use crate::{Error, Result};
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt16Array};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{Array, ArrayRef};
 use millstream_kernels::group::{State, add_present};
-use millstream_kernels::{Vector, gather};
-use std::sync::{Arc, OnceLock};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// What is kept of the groups of one span of time.
 #[derive(Default)]
@@ -41,6 +41,11 @@ impl Pane {
         (0..self.present.len() as u32).filter(|g| self.has(*g)).collect()
     }
 
+    /// Whether any group has rows here.
+    pub(super) fn has_rows(&self) -> bool {
+        self.present.iter().any(|p| *p != 0)
+    }
+
     /// Whether a group has rows here.
     pub(super) fn has(&self, group: u32) -> bool {
         self.present.get(group as usize).is_some_and(|p| *p != 0)
@@ -49,6 +54,11 @@ impl Pane {
     /// Adds a mark for each group that has rows here.
     pub(super) fn mark(&self, live: &mut [u8]) {
         add_present(live, &self.present);
+    }
+
+    /// Its accumulators, by group.
+    pub(super) fn states(&self) -> &[State] {
+        &self.states
     }
 
     /// Adds a pane of the same groups.
@@ -165,13 +175,33 @@ impl PaneGroups {
         Ok(hashes)
     }
 
-    /// All groups as they are now: what is stored of panes over them.
-    pub(super) fn known(&mut self) -> Result<Known> {
+    /// The key group of each group.
+    pub(super) fn key_groups(&mut self) -> Result<&[u16]> {
         let known = self.key_groups.len();
         let new = self.hashes(known)?;
         self.key_groups.extend(new.into_iter().map(key_group));
+        Ok(&self.key_groups)
+    }
+
+    /// All groups as they are now: what is stored of panes over them.
+    pub(super) fn known(&mut self) -> Result<Known> {
+        let key_groups = self.key_groups()?.to_vec();
         let all: Vec<u32> = (0..self.len() as u32).collect();
-        Ok(Known { keys: self.sink.keys_of(&all)?, key_groups: self.key_groups.clone(), order: OnceLock::new() })
+        Ok(Known::new(self.sink.keys_of(&all)?, key_groups))
+    }
+
+    /// What is stored of `pane`: pieces of its groups `order`, which are in the order of their key group.
+    pub(super) fn pieces<'a>(&'a self, pane: &'a Pane, order: &[u32]) -> impl Iterator<Item = Result<Stored>> + 'a {
+        let pieces = pieces(pane, order, &self.key_groups);
+        pieces.into_iter().map(|ids| Stored::of(pane, &ids, &self.key_groups, self.sink.keys_of(&ids)?))
+    }
+
+    /// Adds to `pane` the groups of `key_groups` of a pane over another table.
+    pub(super) fn add_some(&mut self, pane: &mut Pane, other: &mut PaneGroups, theirs: &Pane, key_groups: &Range<u16>) -> Result<()> {
+        let of = other.key_groups()?;
+        let from: Vec<u32> = theirs.ids().into_iter().filter(|g| key_groups.contains(&of[*g as usize])).collect();
+        let to = self.numbered(other, &from)?;
+        self.merge(pane, theirs, &(from, to))
     }
 
     /// `pane` as one that nobody else reads: a copy where somebody does.
@@ -231,45 +261,6 @@ impl PaneGroups {
 pub(super) struct Renumbered {
     from: Vec<u32>,
     to: Vec<u32>,
-}
-
-/// The groups of a part at some moment.
-pub(super) struct Known {
-    keys: Vec<Vector>,
-    key_groups: Vec<u16>,
-    /// All groups in the order of their key group.
-    order: OnceLock<Vec<u32>>,
-}
-
-impl Known {
-    fn order(&self) -> &[u32] {
-        self.order.get_or_init(|| {
-            let mut next = [0usize; KEY_GROUPS + 1];
-            self.key_groups.iter().for_each(|k| next[usize::from(*k) + 1] += 1);
-            (0..KEY_GROUPS).for_each(|k| next[k + 1] += next[k]);
-            let mut order = vec![0; self.key_groups.len()];
-            for (g, k) in self.key_groups.iter().enumerate() {
-                order[next[usize::from(*k)]] = g as u32;
-                next[usize::from(*k)] += 1;
-            }
-            order
-        })
-    }
-
-    /// What is stored of the pane that begins at `start`: its groups in the order of their key group. Column 0 is the pane's
-    /// begin, column 1 the key group, then the keys and the accumulators in physical types.
-    ///
-    /// # Errors
-    /// What the kernels raise.
-    pub(super) fn piece(&self, start: i64, pane: &Pane) -> Result<RecordBatch> {
-        let order: Vec<u32> = self.order().iter().copied().filter(|g| pane.has(*g)).collect();
-        let key_groups: ArrayRef = Arc::new(UInt16Array::from_iter_values(order.iter().map(|g| self.key_groups[*g as usize])));
-        let starts: ArrayRef = Arc::new(Int64Array::from_value(start, order.len()));
-        let keys = self.keys.iter().map(|k| Ok(gather::gather(k, &order)?)).collect::<Result<Vec<_>>>()?;
-        let columns: Vec<ArrayRef> = [starts, key_groups].into_iter().chain(stored_groups(keys, &pane.states, &order)?).collect();
-        let fields = columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true));
-        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns)?)
-    }
 }
 
 impl Shape {

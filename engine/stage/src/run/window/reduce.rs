@@ -4,13 +4,15 @@
 //! their key already, all are made one of each key: every row is looked at a few times, however many epochs there are.
 
 use super::arrival::{Arrival, arrived};
+use super::memory::Memory;
 use super::{WINDOW_COLUMNS, Windows};
-use crate::context::Pool;
+use crate::context::{Pool, Settings};
 use crate::{Error, ErrorKind, Result};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, interleave_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use datafusion::execution::TaskContext;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ pub struct ReduceStage {
     /// The first window that is not closed; none before the first watermark.
     next: Option<i64>,
     partly_late: u64,
+    memory: Memory,
 }
 
 /// What rows of a key are made one by.
@@ -59,7 +62,7 @@ impl ReduceStage {
     ///
     /// # Errors
     /// `Invalid` for columns that are not there, `Unsupported` for keys that have no order.
-    pub fn new(input: SchemaRef, time: &str, keys: &[String], windows: Windows, combine: Combine, pool: Pool) -> Result<Self> {
+    pub fn new(input: SchemaRef, time: &str, keys: &[String], windows: Windows, combine: Combine, ctx: &TaskContext) -> Result<Self> {
         if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| input.field_with_name(name).is_ok()) {
             return Err(Error::new(ErrorKind::Invalid, format!("rows of windows have a column `{taken}` already")));
         }
@@ -69,7 +72,8 @@ impl ReduceStage {
         shape.converter()?;
         let edges = WINDOW_COLUMNS.map(|name| Arc::new(Field::new(name, input.field(time).data_type().clone(), false)));
         let schema = Arc::new(Schema::new(edges.into_iter().chain(input.fields().iter().cloned()).collect::<Vec<_>>()));
-        Ok(Self { windows, time, shape: Arc::new(shape), schema, pool, panes: BTreeMap::new(), next: None, partly_late: 0 })
+        let (pool, memory) = (Settings::of(ctx)?.pool.clone(), Memory::new(ctx, "of reduce()", false));
+        Ok(Self { windows, time, shape: Arc::new(shape), schema, pool, panes: BTreeMap::new(), next: None, partly_late: 0, memory })
     }
 
     /// The columns of its rows: `window_start`, `window_end`, those that came.
@@ -104,10 +108,16 @@ impl ReduceStage {
         self.next
     }
 
+    /// Reserves the memory that it takes.
+    fn fit(&self) -> Result<()> {
+        if self.memory.is_limited() { self.memory.hold(self.size()) } else { Ok(()) }
+    }
+
     /// Takes rows; the late ones come back, as they are.
     ///
     /// # Errors
-    /// `Invalid` for an event time that is null or at the end of its range; what the function raises.
+    /// `Invalid` for an event time that is null or at the end of its range; what the function raises; `Exhausted` where more
+    /// rows are kept than the memory limit allows: they do not go to disk.
     pub async fn rows(&mut self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let mut late = vec![];
         for batch in batches {
@@ -126,6 +136,7 @@ impl ReduceStage {
             Ok(panes)
         });
         self.panes = settled.await?;
+        self.fit()?;
         Ok(late)
     }
 
@@ -195,7 +206,7 @@ impl ReduceStage {
         Ok(pieces)
     }
 
-    /// Goes on from what checkpoints hold, in their order, where the first window that is not closed was `first_open`.
+    /// Takes some of what checkpoints hold, in their order, where the first window that is not closed was `first_open`.
     ///
     /// # Errors
     /// `Corrupt` for batches that are not of this stage.
@@ -209,7 +220,7 @@ impl ReduceStage {
                 self.panes.entry(*start).or_default().more.push(rows);
             }
         }
-        Ok(())
+        self.fit()
     }
 }
 

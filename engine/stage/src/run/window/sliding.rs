@@ -25,6 +25,11 @@ impl Sliding {
         self.front.values().chain(&self.back).map(Pane::size).sum()
     }
 
+    /// Whether nothing was computed yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.back.is_none()
+    }
+
     /// A pane is another one: what was computed of it is worth nothing.
     pub(super) fn changed(&mut self, pane: i64) {
         if self.back.is_some() && pane < self.end {
