@@ -6,8 +6,11 @@ use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringViewArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::ArrowNativeType;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Views of all entries of a dictionary are made for no fewer rows than a part of its entries.
+const ENTRIES_A_ROW: usize = 8;
 
 /// Values either shared with an Arrow buffer (a slice costs a reference count) or owned.
 #[derive(Clone, Debug)]
@@ -50,13 +53,15 @@ impl<T: ArrowNativeType> Buf<T> {
 pub struct Dictionary {
     id: u64,
     values: StringArray,
+    /// The entries as views, once they have been asked for.
+    views: OnceLock<StringViewArray>,
 }
 
 impl Dictionary {
     /// A dictionary over `values` (which may hold nulls and, after a concatenation, repeats).
     pub fn new(values: StringArray) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), values })
+        Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), values, views: OnceLock::new() })
     }
 
     /// Identity: equal ids mean the same entries in the same order.
@@ -67,6 +72,19 @@ impl Dictionary {
     /// The entries.
     pub fn values(&self) -> &StringArray {
         &self.values
+    }
+
+    /// The entries as views of the same bytes. They are made once, and not for a few rows of many entries.
+    pub(crate) fn views_for(&self, rows: usize) -> Option<&StringViewArray> {
+        if self.views.get().is_none() && rows < self.values.len() / ENTRIES_A_ROW {
+            return None;
+        }
+        Some(self.views.get_or_init(|| StringViewArray::from(&self.values)))
+    }
+
+    /// Bytes of memory held.
+    pub fn size(&self) -> usize {
+        self.values.get_array_memory_size() + self.views.get().map_or(0, |v| v.len() * 16)
     }
 }
 

@@ -168,7 +168,9 @@ pub fn to_array(v: &Vector, to: &DataType, rows: usize) -> Result<ArrayRef> {
         }
         (Values::I64(b), _) => Arc::new(PrimitiveArray::<dt::Int64Type>::new(b.clone().into_scalar_buffer(), n)),
         (Values::F64(b), _) => Arc::new(PrimitiveArray::<dt::Float64Type>::new(b.clone().into_scalar_buffer(), n)),
-        (Values::Str(Strings::View(s)), _) => Arc::new(gather::with_nulls(s, n)),
+        (Values::Str(s @ Strings::View(_)), _) | (Values::Str(s), DataType::Utf8View) => {
+            Arc::new(gather::with_nulls(&gather::as_views(s), n))
+        }
         (Values::Str(Strings::Dict { codes, dict }), _) => dictionary_array(codes, dict, n)?,
         (Values::I128(_), to) => return Err(Error::bug(format!("128-bit register for {to}"))),
     };

@@ -1,16 +1,18 @@
 //! A register that grows chunk by chunk: what sinks that keep rows are made of.
 
+use super::concat::entries;
 use super::{as_views, concat};
 use crate::group::Interner;
 use crate::program::Type;
 use crate::vector::{Dictionary, Strings, Values, Vector};
 use crate::{Error, Result};
-use arrow::array::StringViewArray;
+use arrow::array::{Array, StringViewArray};
 use arrow::buffer::{Buffer, ScalarBuffer};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of one column, appended. Integers widen to 128 bits when a chunk needs it; dictionaries are
-/// merged into one, and become views when a chunk comes as views.
+/// Rows of one column, appended. Integers widen to 128 bits when a chunk needs it. Of strings over several
+/// dictionaries one is made if they have few entries, else views of their bytes, as when a chunk comes as views.
 ///
 /// Law: what [`Growing::finish`] gives equals [`concat`] of the chunks.
 pub struct Growing {
@@ -32,16 +34,25 @@ enum Parts {
         dict: Arc<Dictionary>,
         codes: Vec<i32>,
     },
-    Dict {
-        interner: Box<Interner>,
-        ids: Vec<u64>,
-    },
+    /// Codes of several dictionaries.
+    Many(Many),
     Views {
         views: Vec<u128>,
         buffers: Vec<Buffer>,
     },
     Any(Vec<Vector>),
 }
+
+/// Codes of several dictionaries, one after the other.
+struct Many {
+    codes: Vec<i32>,
+    /// The dictionary of the codes up to a row.
+    runs: Vec<(Arc<Dictionary>, usize)>,
+}
+
+/// Dictionaries are merged where there are so many rows for each of their entries: looking those up costs less than what
+/// codes save.
+const ROWS_AN_ENTRY: usize = 8;
 
 impl Growing {
     /// No rows yet of a column of type `ty`.
@@ -69,7 +80,7 @@ impl Growing {
             Parts::I128(v) => v.capacity() * 16,
             Parts::F64(v) => v.capacity() * 8,
             Parts::Codes { codes, .. } => codes.capacity() * 4,
-            Parts::Dict { interner, ids } => interner.size() + ids.capacity() * 8,
+            Parts::Many(many) => many.size(),
             Parts::Views { views, buffers } => views.capacity() * 16 + buffers.iter().map(Buffer::len).sum::<usize>(),
             Parts::Any(parts) => parts.iter().map(|p| if let Values::Any(a) = &p.values { a.get_array_memory_size() } else { 0 }).sum(),
         };
@@ -110,8 +121,8 @@ impl Growing {
             (Parts::F64(out), Values::F64(v)) => out.extend_from_slice(&v[..n]),
             (Parts::I128(out), values) => out.extend(crate::compare::widened(values, n)?),
             (Parts::Codes { codes, .. }, Values::Str(Strings::Dict { codes: more, .. })) => codes.extend_from_slice(&more[..n]),
-            (Parts::Dict { interner, ids }, Values::Str(s)) => interner.intern_all(s, false, v.valid.as_deref(), n, ids),
-            (Parts::Views { views, buffers }, Values::Str(s)) => append_views(views, buffers, &as_views(s)?, n),
+            (Parts::Many(many), Values::Str(Strings::Dict { codes, dict })) => many.push(dict, &codes[..n]),
+            (Parts::Views { views, buffers }, Values::Str(s)) => append_views(views, buffers, &as_views(s), n),
             (Parts::Any(parts), Values::Any(_)) => parts.push(v.slice(0, n)),
             _ => return Err(Error::bug("registers of different types in one column")),
         }
@@ -123,11 +134,8 @@ impl Growing {
         if let (Parts::Codes { dict, codes }, Values::Str(s)) = (&mut self.values, next)
             && !matches!(s, Strings::Dict { dict: other, .. } if other.id() == dict.id())
         {
-            // Another dictionary: from here on the strings are merged into one of our own.
-            let (mut interner, mut ids) = (Box::<Interner>::default(), vec![]);
-            let held = Strings::Dict { codes: std::mem::take(codes).into(), dict: Arc::clone(dict) };
-            interner.intern_all(&held, false, self.valid.as_deref(), held.len(), &mut ids);
-            self.values = Parts::Dict { interner, ids };
+            let codes = std::mem::take(codes);
+            self.values = Parts::Many(Many { runs: vec![(Arc::clone(dict), codes.len())], codes });
         }
         match (&mut self.values, next) {
             (Parts::Empty, next) => {
@@ -143,10 +151,8 @@ impl Growing {
                 };
             }
             (Parts::I64(v), Values::I128(_)) => self.values = Parts::I128(v.iter().map(|v| i128::from(*v)).collect()),
-            (Parts::Dict { interner, ids }, Values::Str(Strings::View(_))) => {
-                let strings = dictionary(std::mem::take(interner.as_mut()), ids)?;
-                let (mut views, mut buffers) = (vec![], vec![]);
-                append_views(&mut views, &mut buffers, &as_views(&strings)?, ids.len());
+            (Parts::Many(many), Values::Str(Strings::View(_))) => {
+                let (views, buffers) = many.views();
                 self.values = Parts::Views { views, buffers };
             }
             _ => {}
@@ -167,26 +173,71 @@ impl Growing {
             Parts::I128(v) => Values::I128(v.into()),
             Parts::F64(v) => Values::F64(v.into()),
             Parts::Codes { dict, codes } => Values::Str(Strings::Dict { codes: codes.into(), dict }),
-            Parts::Dict { interner, ids } => Values::Str(dictionary(*interner, &ids)?),
-            Parts::Views { views, buffers } => {
-                // SAFETY: every view was taken from a valid array and points into the same buffer, whose
-                // new number `append_views` wrote.
-                Values::Str(Strings::View(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, None) }))
-            }
+            Parts::Many(many) if many.is_merged() => Values::Str(many.merged(self.valid.as_deref())?),
+            Parts::Many(many) => Values::Str(joined(many.views())),
+            Parts::Views { views, buffers } => Values::Str(joined((views, buffers))),
             Parts::Any(parts) => return concat(&parts, self.ty),
         };
         Ok(Vector::with_valid(values, self.valid.map(Into::into)))
     }
 }
 
-fn dictionary(mut interner: Interner, ids: &[u64]) -> Result<Strings> {
-    // A null row has code 0, which must exist.
-    if interner.is_empty() {
-        interner.intern(b"");
+impl Many {
+    fn push(&mut self, dict: &Arc<Dictionary>, codes: &[i32]) {
+        self.codes.extend_from_slice(codes);
+        match self.runs.last_mut() {
+            Some((last, end)) if last.id() == dict.id() => *end = self.codes.len(),
+            _ => self.runs.push((Arc::clone(dict), self.codes.len())),
+        }
     }
-    let codes = ids.iter().map(|i| *i as i32).collect::<Vec<_>>();
-    let dict = interner.dictionary().map_err(|e| Error::new(crate::ErrorKind::Exhausted, e))?;
-    Ok(Strings::Dict { codes: codes.into(), dict })
+
+    /// Each dictionary with its rows.
+    fn runs(&self) -> impl Iterator<Item = (&Arc<Dictionary>, Range<usize>)> {
+        let starts = std::iter::once(0).chain(self.runs.iter().map(|(_, end)| *end));
+        self.runs.iter().zip(starts).map(|((dict, end), start)| (dict, start..*end))
+    }
+
+    fn is_merged(&self) -> bool {
+        self.runs.iter().map(|(dict, _)| dict.values().len()).sum::<usize>() * ROWS_AN_ENTRY <= self.codes.len()
+    }
+
+    /// Bytes of memory held, and what the rows become.
+    fn size(&self) -> usize {
+        let becomes = if self.is_merged() { size_of::<i32>() } else { size_of::<u128>() };
+        let dictionaries = self.runs.iter().map(|(dict, _)| dict.size()).sum::<usize>();
+        self.codes.capacity() * size_of::<i32>() + self.codes.len() * becomes + dictionaries
+    }
+
+    /// As one dictionary.
+    fn merged(&self, valid: Option<&[u8]>) -> Result<Strings> {
+        let (mut interner, mut ids) = (Interner::default(), Vec::with_capacity(self.codes.len()));
+        for (dict, rows) in self.runs() {
+            let codes = self.codes[rows.clone()].to_vec().into();
+            let strings = Strings::Dict { codes, dict: Arc::clone(dict) };
+            interner.intern_all(&strings, false, valid.map(|v| &v[rows.clone()]), rows.len(), &mut ids);
+        }
+        // A null row has code 0, which must exist.
+        if interner.is_empty() {
+            interner.intern(b"");
+        }
+        let codes = ids.iter().map(|i| *i as i32).collect::<Vec<_>>();
+        let dict = interner.dictionary().map_err(|e| Error::new(crate::ErrorKind::Exhausted, e))?;
+        Ok(Strings::Dict { codes: codes.into(), dict })
+    }
+
+    fn views(&self) -> (Vec<u128>, Vec<Buffer>) {
+        let (mut views, mut buffers) = (Vec::with_capacity(self.codes.len()), vec![]);
+        for (dict, rows) in self.runs() {
+            append_views(&mut views, &mut buffers, &entries(dict, &self.codes[rows.clone()]), rows.len());
+        }
+        (views, buffers)
+    }
+}
+
+fn joined((views, buffers): (Vec<u128>, Vec<Buffer>)) -> Strings {
+    // SAFETY: every view was taken from a valid array and points into the same buffer, whose new number
+    // `append_views` wrote.
+    Strings::View(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, None) })
 }
 
 /// Views longer than this point into a buffer.

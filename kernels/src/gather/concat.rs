@@ -3,9 +3,9 @@
 use crate::group::Interner;
 use crate::program::Type;
 use crate::value::Value;
-use crate::vector::{Strings, Values, Vector};
+use crate::vector::{Dictionary, Strings, Values, Vector};
 use crate::{Error, Result};
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, make_view};
 use std::sync::Arc;
 
 /// The rows of `parts` (all of type `ty`, none constant), one after the other.
@@ -85,7 +85,7 @@ fn strings(parts: &[Vector], rows: usize) -> Result<Strings> {
         let codes = ids.iter().map(|i| *i as i32).collect::<Vec<_>>();
         return Ok(Strings::Dict { codes: codes.into(), dict: interner.dictionary().map_err(Error::bug)? });
     }
-    let views: Vec<StringViewArray> = all.iter().map(|s| as_views(s)).collect::<Result<_>>()?;
+    let views: Vec<StringViewArray> = all.iter().map(|s| as_views(s)).collect();
     let refs: Vec<&dyn Array> = views.iter().map(|v| v as &dyn Array).collect();
     Ok(Strings::View(arrow::compute::concat(&refs).map_err(Error::bug)?.as_string_view().clone()))
 }
@@ -104,16 +104,21 @@ fn one_dictionary(parts: &[&Strings], rows: usize) -> Option<Strings> {
 }
 
 /// Strings as views, without nulls.
-///
-/// # Errors
-/// `Bug` when Arrow refuses the cast.
-pub fn as_views(s: &Strings) -> Result<StringViewArray> {
-    Ok(match s {
+pub fn as_views(s: &Strings) -> StringViewArray {
+    match s {
         Strings::View(v) => v.clone(),
-        Strings::Dict { codes, dict } => {
-            let entries = arrow::compute::cast(dict.values(), &arrow::datatypes::DataType::Utf8View).map_err(Error::bug)?;
-            let rows: Vec<u32> = codes.iter().map(|c| *c as u32).collect();
-            super::take_views(entries.as_string_view(), &rows)
-        }
-    })
+        Strings::Dict { codes, dict } => entries(dict, codes),
+    }
+}
+
+/// The entries of `dict` that `codes` name, as views of its bytes.
+pub(super) fn entries(dict: &Dictionary, codes: &[i32]) -> StringViewArray {
+    if let Some(all) = dict.views_for(codes.len()) {
+        return super::take_views(all, codes.iter().map(|c| *c as usize));
+    }
+    let values = dict.values();
+    let ends = values.value_offsets();
+    let views: Vec<u128> = codes.iter().map(|c| make_view(values.value(*c as usize).as_bytes(), 0, ends[*c as usize] as u32)).collect();
+    // SAFETY: each view is of an entry, in the bytes of all entries.
+    unsafe { StringViewArray::new_unchecked(views.into(), vec![values.values().clone()], None) }
 }

@@ -60,7 +60,7 @@ pub fn gather(a: &Vector, rows: &[u32]) -> Result<Vector> {
         Values::I128(v) => Values::I128(taken(v, rows)),
         Values::F64(v) => Values::F64(taken(v, rows)),
         Values::Str(Strings::Dict { codes, dict }) => Values::Str(Strings::Dict { codes: taken(codes, rows), dict: Arc::clone(dict) }),
-        Values::Str(Strings::View(v)) => Values::Str(Strings::View(take_views(v, rows))),
+        Values::Str(Strings::View(v)) => Values::Str(Strings::View(take_views(v, rows.iter().map(|r| *r as usize)))),
         Values::Any(v) => {
             let rows = UInt32Array::from(rows.to_vec());
             Values::Any(arrow::compute::take(v.as_ref(), &rows, None).map_err(Error::bug)?)
@@ -69,8 +69,8 @@ pub fn gather(a: &Vector, rows: &[u32]) -> Result<Vector> {
     Ok(Vector::with_valid(values, a.valid.as_ref().map(|v| taken(v, rows))))
 }
 
-fn take_views(v: &StringViewArray, rows: &[u32]) -> StringViewArray {
-    let views: Vec<u128> = rows.iter().map(|r| v.views()[*r as usize]).collect();
+fn take_views(v: &StringViewArray, rows: impl Iterator<Item = usize>) -> StringViewArray {
+    let views: Vec<u128> = rows.map(|r| v.views()[r]).collect();
     // The list of buffers is shared: there may be thousands of them.
     let (_, buffers, _) = v.clone().into_parts();
     // SAFETY: the views were taken from `v`, whose buffers they refer to.

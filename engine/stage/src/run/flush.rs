@@ -94,7 +94,7 @@ fn raw_groups(keys: Vec<Vector>, states: &[State], order: &[u32]) -> Result<(Vec
     // Slices of what is shared are no copies. Codes would tie each part to the whole dictionary.
     let plain = |v: Vector| match &v.values {
         Values::Str(s @ Strings::Dict { .. }) => {
-            Ok::<_, crate::Error>(Vector::with_valid(Values::Str(Strings::View(gather::as_views(s)?)), v.valid))
+            Ok::<_, crate::Error>(Vector::with_valid(Values::Str(Strings::View(gather::as_views(s))), v.valid))
         }
         _ => Ok(v),
     };

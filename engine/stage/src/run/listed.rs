@@ -36,7 +36,7 @@ fn array(returns: &DataType, bounds: &[usize], values: &Vector) -> Result<Vector
 
 fn text(between: &str, bounds: &[usize], values: &Vector) -> Result<Vector> {
     let Values::Str(strings) = &values.values else { return Err(Error::bug("string_agg of what is no text")) };
-    let views = gather::as_views(strings)?;
+    let views = gather::as_views(strings);
     let (mut joined, mut texts, mut valid) = (String::new(), StringViewBuilder::new(), vec![]);
     for w in bounds.windows(2) {
         joined.clear();
