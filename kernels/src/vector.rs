@@ -58,9 +58,11 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// A dictionary over `values` (which may hold nulls and, after a concatenation, repeats).
+    /// A dictionary over `values` (which may hold nulls and, after a concatenation, repeats). It is never empty: a
+    /// null row has code 0, which must exist.
     pub fn new(values: StringArray) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let values = if values.is_empty() { vec![""].into() } else { values };
         Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), values, views: OnceLock::new() })
     }
 

@@ -216,10 +216,6 @@ impl Many {
             let strings = Strings::Dict { codes, dict: Arc::clone(dict) };
             interner.intern_all(&strings, false, valid.map(|v| &v[rows.clone()]), rows.len(), &mut ids);
         }
-        // A null row has code 0, which must exist.
-        if interner.is_empty() {
-            interner.intern(b"");
-        }
         let codes = ids.iter().map(|i| *i as i32).collect::<Vec<_>>();
         let dict = interner.dictionary().map_err(|e| Error::new(crate::ErrorKind::Exhausted, e))?;
         Ok(Strings::Dict { codes: codes.into(), dict })
@@ -305,6 +301,20 @@ mod tests {
             assert_eq!(out.values.len(), values.len());
             check_rows(&out, values.len(), |i| values[i].clone());
         }
+    }
+
+    #[test]
+    fn nulls_over_a_dictionary_without_entries() {
+        let nulls = |n: usize| {
+            let codes = vec![0; n].into();
+            let dict = Dictionary::new(Vec::<&str>::new().into());
+            Vector::with_valid(Values::Str(Strings::Dict { codes, dict }), Some(vec![0; n].into()))
+        };
+        let mut growing = Growing::new(Type::Str);
+        for part in [nulls(2), nulls(1)] {
+            growing.push(&part, part.values.len()).unwrap();
+        }
+        check_rows(&growing.finish().unwrap(), 3, |_| crate::value::Value::Null);
     }
 
     #[test]

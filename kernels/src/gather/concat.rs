@@ -78,10 +78,6 @@ fn strings(parts: &[Vector], rows: usize) -> Result<Strings> {
         for (p, s) in parts.iter().zip(&all) {
             interner.intern_all(s, false, p.valid.as_deref(), s.len(), &mut ids);
         }
-        // A null row has code 0, which must exist.
-        if interner.is_empty() {
-            interner.intern(b"");
-        }
         let codes = ids.iter().map(|i| *i as i32).collect::<Vec<_>>();
         return Ok(Strings::Dict { codes: codes.into(), dict: interner.dictionary().map_err(Error::bug)? });
     }

@@ -91,10 +91,6 @@ fn dictionary(parts: &[Vector], rows: usize) -> Result<Option<Strings>> {
         }
         codes.extend(ids.iter().map(|id| *id as i32));
     }
-    // A null row has code 0, which must exist.
-    if interner.is_empty() {
-        interner.intern(b"");
-    }
     Ok(Some(Strings::Dict { codes: codes.into(), dict: interner.dictionary()? }))
 }
 
