@@ -2,9 +2,9 @@
 
 use super::{Span, corrupt};
 use crate::{Error, Result, simd};
-use arrow::array::StringViewArray;
 use arrow::array::builder::make_view;
-use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::array::{StringArray, StringViewArray};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
 
 /// The first `n` codes of a run-length / bit-packed hybrid of codes `width` bits wide.
@@ -189,6 +189,22 @@ pub fn spans(bytes: &[u8], n: usize) -> Result<Vec<Span>> {
         out.push(Span { start: start as u32, len });
     }
     Ok(out)
+}
+
+/// `n` length-prefixed strings, their bytes one after the other.
+///
+/// # Errors
+/// `Invalid` when the bytes end early, are not UTF-8 or exceed 2 GiB.
+pub fn strings(bytes: &[u8], n: usize) -> Result<StringArray> {
+    let spans = spans(bytes, n)?;
+    let mut text = Vec::with_capacity(bytes.len().saturating_sub(4 * n));
+    let mut offsets = Vec::with_capacity(n + 1);
+    offsets.push(0i32);
+    for s in spans {
+        text.extend_from_slice(&bytes[s.start as usize..][..s.len as usize]);
+        offsets.push(i32::try_from(text.len()).map_err(|_| corrupt("strings of more than 2 GiB"))?);
+    }
+    StringArray::try_new(OffsetBuffer::new(offsets.into()), text.into(), None).map_err(corrupt)
 }
 
 /// Views of the strings at these places; `ascii`: the bytes are known to be ASCII.

@@ -7,7 +7,7 @@
 mod cpu;
 pub mod reference;
 
-pub use cpu::{check_codes, codes, lookup, plain, spans, spread, views};
+pub use cpu::{check_codes, codes, lookup, plain, spans, spread, strings, views};
 
 use crate::Error;
 

@@ -95,7 +95,7 @@ fn lookup_checks_its_codes() {
 }
 
 #[test]
-fn views_and_spread() {
+fn strings_views_and_spread() {
     let texts = ["", "short", "exactly 12 b", "a string longer than inline", "é"];
     let mut bytes = vec![];
     texts.iter().for_each(|t| {
@@ -106,7 +106,12 @@ fn views_and_spread() {
     let buffer = Buffer::from_vec(bytes);
     let out = views(&buffer, false, places.iter().copied()).unwrap();
     assert_eq!(out.iter().map(|s| s.unwrap()).collect::<Vec<_>>(), texts);
+    assert_eq!(strings(&buffer, texts.len()).unwrap().iter().map(|s| s.unwrap()).collect::<Vec<_>>(), texts);
+    assert!(strings(&buffer, texts.len() + 1).is_err(), "it ends early");
+    assert!(strings(&[], 0).unwrap().is_empty());
+    assert!(strings(&[1, 0, 0, 0, 0xC3, 1, 0, 0, 0, 0xA9], 2).is_err(), "a character in two strings");
     let bad = Buffer::from_vec(vec![1u8, 0, 0, 0, 0xFF]);
+    assert!(strings(&bad, 1).is_err());
     assert!(views(&bad, false, spans(&bad, 1).unwrap().into_iter()).is_err());
     assert!(views(&bad, true, [Span { start: 4, len: 2 }].into_iter()).is_err());
     assert_eq!(spread(&[7, 9], &[0, 1, 0, 1]).unwrap(), [0, 7, 0, 9]);

@@ -3,6 +3,7 @@
 use super::prefetch;
 use crate::hash;
 use crate::vector::{Dictionary, Strings};
+use arrow::array::builder::make_view;
 use arrow::array::{Array, StringArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::error::ArrowError;
@@ -14,9 +15,38 @@ const TOGETHER: usize = 32;
 /// The part of a slot that tells most other strings without a look at their bytes: the upper half of the hash.
 const SALT: u64 = 0xFFFF_FFFF_0000_0000;
 
+/// Strings of no more bytes are their own keys.
+const SHORT: usize = 12;
+
+/// What a string is found by: its length and its bytes, or the length and the hash of a longer one. So one cache line
+/// tells a short string from all others, and a long one from nearly all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key(u128);
+
+impl Key {
+    #[inline(always)]
+    fn new(s: &[u8]) -> Self {
+        match s.len() {
+            0..=SHORT => Self(make_view(s, 0, 0)),
+            len => Self(u128::from(hash::bytes(s)) << 64 | len.min(u32::MAX as usize) as u128),
+        }
+    }
+
+    #[inline(always)]
+    fn is_short(self) -> bool {
+        self.0 as u32 as usize <= SHORT
+    }
+
+    #[inline(always)]
+    fn hash(self) -> u64 {
+        hash::combine(hash::word(self.0 as u64), (self.0 >> 64) as u64)
+    }
+}
+
 /// Distinct byte strings, numbered in order of first appearance.
 #[derive(Default)]
 pub struct Interner {
+    keys: Vec<Key>,
     bytes: Vec<u8>,
     /// Ends of the strings in `bytes`; string `i` starts where `i - 1` ends.
     ends: Vec<usize>,
@@ -43,7 +73,7 @@ impl Interner {
     pub fn size(&self) -> usize {
         let remembered = self.remembered.as_ref().map_or(0, |(_, known)| known.capacity() * 4);
         let whole = self.whole.get().map_or(0, |_| self.bytes.len() + self.ends.len() * 4);
-        self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 8 + remembered + whole
+        self.keys.capacity() * 16 + self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 8 + remembered + whole
     }
 
     /// String `id`.
@@ -54,29 +84,37 @@ impl Interner {
     /// The id of `s`, new if it was not there.
     pub fn intern(&mut self, s: &[u8]) -> u32 {
         self.reserve(1);
-        self.intern_hashed(s, hash::bytes(s))
+        let key = Key::new(s);
+        self.intern_hashed(s, key, key.hash())
     }
 
     /// The id of `s`, if it is there.
     pub fn find(&self, s: &[u8]) -> Option<u32> {
-        let h = hash::bytes(s);
-        if self.slots.is_empty() { None } else { self.seek(s, h).ok() }
+        let key = Key::new(s);
+        if self.slots.is_empty() { None } else { self.seek(s, key, key.hash()).ok() }
     }
 
     /// As [`Interner::intern`], with room for one more.
-    fn intern_hashed(&mut self, s: &[u8], h: u64) -> u32 {
-        self.seek(s, h).unwrap_or_else(|free| {
+    fn intern_hashed(&mut self, s: &[u8], key: Key, h: u64) -> u32 {
+        self.seek(s, key, h).unwrap_or_else(|free| {
             let id = self.ends.len() as u32;
             self.bytes.extend_from_slice(s);
             self.ends.push(self.bytes.len());
+            self.keys.push(key);
             self.whole.take();
             self.slots[free] = h & SALT | u64::from(id + 1);
             id
         })
     }
 
+    /// Whether string `id` is `s`.
+    #[inline(always)]
+    fn is(&self, id: u32, s: &[u8], key: Key) -> bool {
+        self.keys[id as usize] == key && (key.is_short() || self.get(id) == s)
+    }
+
     /// The id of `s`, or the free slot where it belongs.
-    fn seek(&self, s: &[u8], h: u64) -> Result<u32, usize> {
+    fn seek(&self, s: &[u8], key: Key, h: u64) -> Result<u32, usize> {
         let mask = self.slots.len() - 1;
         let mut at = h as usize & mask;
         loop {
@@ -85,7 +123,7 @@ impl Interner {
                 return Err(at);
             }
             let id = (slot & !SALT) as u32 - 1;
-            if (slot ^ h) & SALT == 0 && self.get(id) == s {
+            if (slot ^ h) & SALT == 0 && self.is(id, s, key) {
                 return Ok(id);
             }
             at = (at + 1) & mask;
@@ -113,42 +151,50 @@ impl Interner {
         }
         let mut slots = vec![0u64; needed.next_power_of_two().max(64)];
         let mask = slots.len() - 1;
-        for id in 0..self.ends.len() as u32 {
-            let h = hash::bytes(self.get(id));
+        for (id, key) in self.keys.iter().enumerate() {
+            let h = key.hash();
             let mut at = h as usize & mask;
             while slots[at] != 0 {
                 at = (at + 1) & mask;
             }
-            slots[at] = h & SALT | u64::from(id + 1);
+            slots[at] = h & SALT | (id as u64 + 1);
         }
         self.slots = slots;
     }
 
     /// Tells `found` the id of each of `n` strings.
     fn intern_many<'a>(&mut self, n: usize, string: impl Fn(usize) -> &'a [u8], mut found: impl FnMut(usize, u32)) {
-        let mut strings = [&[][..]; TOGETHER];
-        let mut hashes = [0u64; TOGETHER];
+        let mut strings = [(&[][..], Key(0), 0u64); TOGETHER];
         let mut candidates = [None; TOGETHER];
         for first in (0..n).step_by(TOGETHER) {
             let len = TOGETHER.min(n - first);
             self.reserve(len);
             let mask = self.slots.len() - 1;
-            for i in 0..len {
-                strings[i] = string(first + i);
-                hashes[i] = hash::bytes(strings[i]);
-                prefetch(&self.slots[hashes[i] as usize & mask]);
+            for (i, looked_for) in strings[..len].iter_mut().enumerate() {
+                let s = string(first + i);
+                let key = Key::new(s);
+                let h = key.hash();
+                prefetch(&self.slots[h as usize & mask]);
+                *looked_for = (s, key, h);
             }
-            for i in 0..len {
-                candidates[i] = self.candidate(hashes[i]);
-                candidates[i].iter().for_each(|id| prefetch(&self.ends[*id as usize]));
+            for (candidate, (_, key, h)) in candidates.iter_mut().zip(&strings[..len]) {
+                *candidate = self.candidate(*h);
+                for id in candidate.iter() {
+                    prefetch(&self.keys[*id as usize]);
+                    if !key.is_short() {
+                        prefetch(&self.ends[*id as usize]);
+                    }
+                }
             }
-            for id in candidates[..len].iter().flatten() {
-                self.bytes.get(start(&self.ends, *id)).iter().for_each(|b| prefetch(*b));
+            for (id, (_, key, _)) in candidates.iter().zip(&strings[..len]) {
+                for id in id.iter().filter(|_| !key.is_short()) {
+                    self.bytes.get(start(&self.ends, *id)).iter().for_each(|b| prefetch(*b));
+                }
             }
-            for i in 0..len {
+            for (i, (s, key, h)) in strings[..len].iter().enumerate() {
                 let id = match candidates[i] {
-                    Some(id) if self.get(id) == strings[i] => id,
-                    _ => self.intern_hashed(strings[i], hashes[i]),
+                    Some(id) if self.is(id, s, *key) => id,
+                    _ => self.intern_hashed(s, *key, *h),
                 };
                 found(first + i, id);
             }

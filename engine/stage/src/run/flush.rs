@@ -7,7 +7,7 @@
 use super::sink::GroupSink;
 use super::spill::{self, Piece, Spilled, Spiller};
 use crate::{Cancel, Error, ErrorKind, Result};
-use arrow::array::{ArrayRef, AsArray, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::Field;
 use millstream_kernels::group::{Raw, State};
@@ -91,9 +91,10 @@ impl Flushed {
 
 /// Keys and accumulators of the groups `order`, in that order, of which `keys` are the keys.
 fn raw_groups(keys: Vec<Vector>, states: &[State], order: &[u32]) -> Result<(Vec<Vector>, Vec<Raw>)> {
-    // Slices of what is shared are no copies. Codes would tie each part to the whole dictionary.
+    // Slices of what is shared are no copies. Codes would tie each part to the whole dictionary: they stay where that is short
+    // beside a part, which then need not look its strings up row by row.
     let plain = |v: Vector| match &v.values {
-        Values::Str(s @ Strings::Dict { .. }) => {
+        Values::Str(s @ Strings::Dict { codes, dict }) if dict.values().len() * PARTS > codes.len() => {
             Ok::<_, crate::Error>(Vector::with_valid(Values::Str(Strings::View(gather::as_views(s))), v.valid))
         }
         _ => Ok(v),
@@ -216,7 +217,7 @@ fn lists(groups: &[u32], values: &Vector, n: usize) -> Result<ArrayRef> {
     groups.iter().for_each(|g| lens[*g as usize] += 1);
     let offsets = OffsetBuffer::<i32>::from_lengths(lens);
     let values = spill::stored(values, groups.len())?;
-    let field = Arc::new(Field::new_list_field(arrow::array::Array::data_type(&values).clone(), true));
+    let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
     Ok(Arc::new(ListArray::try_new(field, offsets, values, None)?))
 }
 

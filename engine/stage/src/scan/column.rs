@@ -6,7 +6,7 @@
 
 use super::reading;
 use crate::{Error, ErrorKind, Result};
-use arrow::array::{Array, StringArray};
+use arrow::array::Array;
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::DataType;
 use bytes::{Buf as _, Bytes};
@@ -305,13 +305,7 @@ fn entries(kind: Kind, bytes: &Buffer, n: usize) -> Result<Entries> {
         Kind::I64 => Entries::I64(at_least_one(decode::plain(bytes, n)?)),
         Kind::Widened => Entries::I64(at_least_one(widened(&decode::plain(bytes, n)?))),
         Kind::F64 => Entries::F64(at_least_one(decode::plain(bytes, n)?)),
-        Kind::Text => {
-            let spans = decode::spans(bytes, n)?;
-            let ascii = bytes.is_ascii();
-            let views = decode::views(bytes, ascii, spans.into_iter())?;
-            let entries = if n == 0 { StringArray::from(vec![""]) } else { StringArray::from_iter_values(views.iter().flatten()) };
-            Entries::Text(Dictionary::new(entries))
-        }
+        Kind::Text => Entries::Text(Dictionary::new(decode::strings(bytes, n)?)),
     })
 }
 
