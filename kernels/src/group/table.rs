@@ -1,9 +1,11 @@
 //! Keys to dense ids.
 
+mod keys;
+
 use super::{Interner, stable_hash};
 use crate::program::Type;
 use crate::value::canonical_f64;
-use crate::vector::{Strings, Values, Vector};
+use crate::vector::{Values, Vector};
 use crate::{Error, Result, arith, hash, simd};
 
 /// The type of one key column.
@@ -447,45 +449,11 @@ impl Groups {
         }
     }
 
-    /// Key column `k` of the groups `ids`.
-    ///
-    /// # Errors
-    /// `Exhausted` when the distinct strings exceed 2 GiB.
-    pub fn key(&self, k: usize, ids: &[u32]) -> Result<Vector> {
-        let at: usize = self.types[..k].iter().map(|t| t.words()).sum();
-        let word = |g: &u32| self.words[*g as usize * self.stride + at];
-        let values = match self.types[k] {
-            KeyType { wide: true, .. } => Values::I128(
-                ids.iter()
-                    .map(|g| {
-                        let low = *g as usize * self.stride + at;
-                        (i128::from(self.words[low + 1] as i64) << 64) | i128::from(self.words[low])
-                    })
-                    .collect::<Vec<_>>()
-                    .into(),
-            ),
-            KeyType { ty: Type::Bool, .. } => Values::Bool(ids.iter().map(|g| word(g) as u8).collect::<Vec<_>>().into()),
-            KeyType { ty: Type::I32, .. } => Values::I32(ids.iter().map(|g| word(g) as i32).collect::<Vec<_>>().into()),
-            KeyType { ty: Type::I64 | Type::Decimal, .. } => Values::I64(ids.iter().map(|g| word(g) as i64).collect::<Vec<_>>().into()),
-            KeyType { ty: Type::F64, .. } => Values::F64(ids.iter().map(|g| f64::from_bits(word(g))).collect::<Vec<_>>().into()),
-            KeyType { ty: Type::Str, .. } => Values::Str(Strings::Dict {
-                codes: ids.iter().map(|g| word(g) as i32).collect::<Vec<_>>().into(),
-                dict: self.interners[k].dictionary().map_err(|e| Error::new(crate::ErrorKind::Exhausted, e))?,
-            }),
-            KeyType { ty: Type::Any, .. } => return Err(Error::bug("group key of a type without kernels")),
-        };
-        let valid = self.has_null_word.then(|| {
-            let null = |g: &u32| self.words[*g as usize * self.stride + self.stride - 1] >> k & 1;
-            ids.iter().map(|g| 1 - null(g) as u8).collect::<Vec<_>>().into()
-        });
-        Ok(Vector::with_valid(values, valid))
-    }
-
     /// The groups whose logical key falls into part `part` of `parts`, by the stable hash: tables over
     /// parts of the input agree on it whatever their ids and encodings.
     ///
     /// # Errors
-    /// As [`Groups::key`].
+    /// As [`Groups::keys`].
     pub fn part(&self, part: usize, parts: usize) -> Result<Vec<u32>> {
         let all = 0..self.len as u32;
         if parts == 1 {
@@ -499,7 +467,7 @@ impl Groups {
     /// divided anew at another level.
     ///
     /// # Errors
-    /// As [`Groups::key`].
+    /// As [`Groups::keys`].
     pub fn parts(&self, parts: usize, level: u32) -> Result<Vec<u32>> {
         let mut hashes = vec![0u64; self.len];
         if self.is_plain() {
@@ -513,9 +481,7 @@ impl Groups {
             }
         } else {
             let all: Vec<u32> = (0..self.len as u32).collect();
-            for k in 0..self.types.len() {
-                stable_hash(&self.key(k, &all)?, &mut hashes)?;
-            }
+            self.keys(&all)?.iter().try_for_each(|k| stable_hash(k, &mut hashes))?;
         }
         let at_level = |h: u64| if level == 0 { h } else { hash::word(h ^ u64::from(level)) };
         Ok(hashes.into_iter().map(|h| ((at_level(h) >> 32) as usize % parts) as u32).collect())
@@ -539,20 +505,19 @@ impl Groups {
     /// The groups of this table for the groups `ids` of another one, made where they are new.
     ///
     /// # Errors
-    /// As [`Groups::key`] and [`Groups::ids`].
+    /// As [`Groups::keys`] and [`Groups::ids`].
     pub fn merge(&mut self, other: &Groups, ids: &[u32]) -> Result<Vec<u32>> {
         let mut out = Vec::with_capacity(ids.len());
         if !self.is_plain() {
-            let keys: Vec<Vector> = (0..self.types.len()).map(|k| other.key(k, ids)).collect::<Result<_>>()?;
-            self.ids(&keys.iter().collect::<Vec<_>>(), ids.len(), &mut out)?;
+            self.ids(&other.keys(ids)?.iter().collect::<Vec<_>>(), ids.len(), &mut out)?;
             return Ok(out);
         }
         if other.has_null_word && !self.has_null_word {
             self.add_null_word();
         }
         for some in ids.chunks(MERGE_ROWS) {
-            let word = |k: usize| move |g: &u32| if k < other.stride { other.words[*g as usize * other.stride + k] } else { 0 };
-            let columns: Vec<Vec<u64>> = (0..self.stride).map(|k| some.iter().map(word(k)).collect()).collect();
+            let mut columns = other.transposed(some);
+            columns.resize_with(self.stride, || vec![0; some.len()]);
             self.find_or_insert(&columns, some.len(), &mut out);
         }
         Ok(out)

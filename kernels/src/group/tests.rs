@@ -92,7 +92,6 @@ impl Rows {
 }
 
 struct Table {
-    keys: usize,
     groups: Groups,
     states: Vec<State>,
 }
@@ -101,7 +100,6 @@ impl Table {
     fn new(types: &[Type]) -> Self {
         let key = |t: &Type| KeyType::new(*t, 38);
         Table {
-            keys: types.len(),
             groups: Groups::new(&types.iter().map(key).collect::<Vec<_>>()),
             states: OPS.iter().map(|(op, t)| State::new(*op, key(t)).unwrap()).collect(),
         }
@@ -132,7 +130,7 @@ impl Table {
     fn rows(&mut self) -> Vec<(Vec<Value>, Vec<Value>)> {
         let n = self.groups.len();
         let all: Vec<u32> = (0..n as u32).collect();
-        let keys: Vec<Vector> = (0..self.keys).map(|k| self.groups.key(k, &all).unwrap()).collect();
+        let keys = self.groups.keys(&all).unwrap();
         let mut rows: Vec<_> = (0..n)
             .map(|g| {
                 let key = keys.iter().map(|k| k.value(g).unwrap()).collect();
@@ -202,7 +200,7 @@ fn a_direct_table_grows_and_becomes_a_hash_table() {
         ids.clear();
         groups.ids(&[&v], 1000, &mut ids).unwrap();
         kinds.push(groups.kind());
-        let back = groups.key(0, &ids).unwrap();
+        let back = groups.keys(&ids).unwrap().remove(0);
         (0..1000).for_each(|i| assert_eq!(back.value(i).unwrap(), Value::Int(keys[i].into())));
     }
     assert_eq!(kinds, ["direct", "direct", "hash", "hash"]);
@@ -216,7 +214,7 @@ fn a_direct_table_ends_where_integers_end() {
         for _ in 0..2 {
             let mut ids = vec![];
             groups.ids(&[&Vector::new(crate::Values::I64(keys.clone().into()))], 3, &mut ids).unwrap();
-            let back = groups.key(0, &ids).unwrap();
+            let back = groups.keys(&ids).unwrap().remove(0);
             (0..3).for_each(|i| assert_eq!(back.value(i).unwrap(), Value::Int(keys[i].into())));
         }
     }
@@ -300,7 +298,7 @@ fn groups_that_are_apart_are_in_one_table_only() {
                 assert_eq!(all, (0..tables[t].len() as u32).collect::<Vec<_>>());
                 assert!(own.len() > rest.len());
                 for (ids, is_own) in [(own, true), (rest, false)] {
-                    let keys = tables[t].key(0, ids).unwrap();
+                    let keys = tables[t].keys(ids).unwrap().remove(0);
                     (0..ids.len()).for_each(|i| seen.entry(format!("{:?}", keys.value(i).unwrap())).or_insert(vec![]).push(is_own));
                 }
             }

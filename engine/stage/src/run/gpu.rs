@@ -209,7 +209,7 @@ impl DeviceSink {
         self.metrics.add(&partials.timings);
         let groups: Vec<usize> = (0..partials.rows.len()).filter(|g| partials.rows[*g] > 0).collect();
         let ids: Vec<u32> = groups.iter().map(|g| *g as u32).collect();
-        let keys = (0..self.split.keys.len()).map(|k| state.groups.key(k, &ids)).collect::<Result<Vec<_>, _>>()?;
+        let keys = state.groups.keys(&ids)?;
         sink.absorb(&keys, &groups, &partials)?;
         state.pending.clear();
         state.pending_bytes = 0;

@@ -301,7 +301,7 @@ impl GroupSink {
     /// The key columns of every group.
     ///
     /// # Errors
-    /// As [`Groups::key`].
+    /// As [`Groups::keys`].
     pub(super) fn keys(&self) -> Result<Vec<Vector>> {
         self.keys_of(&(0..self.len() as u32).collect::<Vec<_>>())
     }
@@ -309,9 +309,9 @@ impl GroupSink {
     /// The key columns of these groups.
     ///
     /// # Errors
-    /// As [`Groups::key`].
+    /// As [`Groups::keys`].
     pub(super) fn keys_of(&self, ids: &[u32]) -> Result<Vec<Vector>> {
-        (0..self.keys.len()).map(|k| Ok(self.groups.key(k, ids)?)).collect()
+        Ok(self.groups.keys(ids)?)
     }
 
     /// Adds all groups of `other`, which has the same aggregates, under these keys.
