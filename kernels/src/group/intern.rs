@@ -43,6 +43,15 @@ impl Key {
     }
 }
 
+/// What is known of a dictionary.
+struct Remembered {
+    dict: u64,
+    /// Ids of its entries, +1; 0 = not looked up yet.
+    known: Vec<u32>,
+    /// Entries that were not looked up yet.
+    unknown: usize,
+}
+
 /// Distinct byte strings, numbered in order of first appearance.
 #[derive(Default)]
 pub struct Interner {
@@ -52,8 +61,8 @@ pub struct Interner {
     ends: Vec<usize>,
     /// Open addressing over a power of two: zero where free, else the salt and the id + 1. At most half of them taken.
     slots: Vec<u64>,
-    /// Ids of the entries of the dictionary seen last, +1; 0 = not looked up yet.
-    remembered: Option<(u64, Vec<u32>)>,
+    /// The dictionary seen last.
+    remembered: Option<Remembered>,
     /// All strings, until there is another one.
     whole: OnceLock<Arc<Dictionary>>,
 }
@@ -71,7 +80,7 @@ impl Interner {
 
     /// Bytes of memory held.
     pub fn size(&self) -> usize {
-        let remembered = self.remembered.as_ref().map_or(0, |(_, known)| known.capacity() * 4);
+        let remembered = self.remembered.as_ref().map_or(0, |r| r.known.capacity() * 4);
         let whole = self.whole.get().map_or(0, |_| self.bytes.len() + self.ends.len() * 4);
         self.keys.capacity() * 16 + self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.capacity() * 8 + remembered + whole
     }
@@ -206,22 +215,29 @@ impl Interner {
         let is_valid = |i: usize| valid.is_none_or(|v| v[i] != 0);
         match s {
             Strings::Dict { codes, dict } if !constant => {
-                let mut known = match self.remembered.take() {
-                    Some((id, known)) if id == dict.id() => known,
-                    _ => vec![0; dict.values().len()],
+                let entries = dict.values().len();
+                let Remembered { mut known, mut unknown, .. } = match self.remembered.take() {
+                    Some(seen) if seen.dict == dict.id() => seen,
+                    _ => Remembered { dict: dict.id(), known: vec![0; entries], unknown: entries },
                 };
-                let code = |i: usize| codes[i] as usize;
-                let mut new: Vec<usize> = vec![];
-                for i in (0..n).filter(|i| is_valid(*i)) {
-                    if known[code(i)] == 0 {
-                        // Looked up below, once.
-                        known[code(i)] = u32::MAX;
-                        new.push(code(i));
+                if unknown > 0 {
+                    let mut new: Vec<usize> = vec![];
+                    for code in (0..n).filter(|i| is_valid(*i)).map(|i| codes[i] as usize) {
+                        if known[code] == 0 {
+                            // Looked up below, once.
+                            known[code] = u32::MAX;
+                            new.push(code);
+                        }
                     }
+                    unknown -= new.len();
+                    self.intern_many(new.len(), |k| dict.values().value(new[k]).as_bytes(), |k, id| known[new[k]] = id + 1);
                 }
-                self.intern_many(new.len(), |k| dict.values().value(new[k]).as_bytes(), |k, id| known[new[k]] = id + 1);
-                out.extend((0..n).map(|i| if is_valid(i) { u64::from(known[code(i)] - 1) } else { 0 }));
-                self.remembered = Some((dict.id(), known));
+                let id = |code: &i32| u64::from(known[*code as usize] - 1);
+                match valid {
+                    None => out.extend(codes[..n].iter().map(id)),
+                    Some(valid) => out.extend(codes[..n].iter().zip(valid).map(|(code, v)| if *v != 0 { id(code) } else { 0 })),
+                }
+                self.remembered = Some(Remembered { dict: dict.id(), known, unknown });
             }
             s if constant => {
                 let id = if is_valid(0) { self.intern(s.value(0).as_bytes()).into() } else { 0 };
