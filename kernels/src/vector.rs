@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringViewArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::ArrowNativeType;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -45,6 +46,18 @@ impl<T: ArrowNativeType> Buf<T> {
             Buf::Owned(v) => v.into(),
         }
     }
+}
+
+/// `n` values, each of which `write` writes.
+///
+/// # Safety
+/// `write` writes every one of them.
+pub(crate) unsafe fn written<T>(n: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut out = Vec::with_capacity(n);
+    write(&mut out.spare_capacity_mut()[..n]);
+    // SAFETY: the caller's.
+    unsafe { out.set_len(n) };
+    out
 }
 
 /// Distinct strings with an identity, so that what is computed per entry can be remembered.

@@ -5,7 +5,9 @@ use crate::data::{booleans, dictionary, floats, integers, narrow_integers, times
 use millstream_kernels::filter::{Selection, select, select_mask};
 use millstream_kernels::group::stable_hash;
 use millstream_kernels::program::{ArithOp, BoolOp, CompareOp, Type};
-use millstream_kernels::{CHUNK_ROWS, Result, Value, Values, Vector, arith, bins, boolean, cast, compare, filter, gather, hash, text};
+use millstream_kernels::{
+    CHUNK_ROWS, Result, Value, Values, Vector, arith, bins, boolean, cast, compare, decode, filter, gather, hash, text,
+};
 use std::hint::black_box;
 
 /// Rows of one run: a column of 64-bit integers is 1 MiB.
@@ -35,6 +37,8 @@ pub fn cases() -> Vec<Case> {
         case("filter", "mask to selection, half stays", 3.0, |n| selecting(booleans(n, 18, 50))),
         case("gather", "i64, half of the rows", 10.0, gathering),
         case("hash", "i64, stable", 24.0, hashing),
+        case("decode", "codes of 4 bits", 4.5, |n| unpacking(n, 4)),
+        case("decode", "codes of 17 bits", 6.1, |n| unpacking(n, 17)),
     ]
 }
 
@@ -50,6 +54,23 @@ fn verified(chunks: usize, kernel: impl Fn(usize) -> Result<Vector> + 'static, o
         for c in 0..chunks {
             let _ = black_box(kernel(c));
         }
+    })
+}
+
+/// Codes of one bit-packed run.
+fn unpacking(rows: usize, width: u32) -> Box<dyn FnMut()> {
+    let mut packed = vec![];
+    let mut header = (rows / 8) << 1 | 1;
+    while header > 0x7F {
+        packed.push(header as u8 | 0x80);
+        header >>= 7;
+    }
+    packed.push(header as u8);
+    packed.extend((0..rows * width as usize / 8).map(|i| hash::word(i as u64) as u8));
+    let expected = decode::reference::codes(&packed, width, rows).expect("the oracle's answer");
+    assert_eq!(decode::codes(&packed, width, rows).expect("the kernel's answer"), expected);
+    Box::new(move || {
+        let _ = black_box(decode::codes(&packed, width, rows));
     })
 }
 

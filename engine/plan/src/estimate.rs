@@ -40,6 +40,8 @@ pub struct Values {
     counted: bool,
     /// Least and greatest value, of numbers and dates.
     range: Option<(f64, f64)>,
+    /// Whether it is computed of a group.
+    aggregate: bool,
 }
 
 /// The part of the rows that have one value of a column whose values nobody counted.
@@ -55,6 +57,9 @@ impl Values {
 
 /// Selectivity of a condition of which nothing is known, as DataFusion's.
 const UNKNOWN: f64 = 0.2;
+
+/// The part of the groups that stay where what is computed of them is compared: queries look for the few that stand out.
+const HAVING: f64 = 0.1;
 
 /// The part of its pairs that a join condition beyond the keys is expected to keep.
 pub const RESIDUAL: f64 = 0.7;
@@ -79,7 +84,11 @@ pub fn estimate(plan: &Arc<dyn ExecutionPlan>) -> Option<Estimate> {
         let keys: Vec<Values> =
             node.group_expr().expr().iter().map(|(e, _)| column(e, &below.columns).unwrap_or(unknown(below.rows))).collect();
         let rows = keys.iter().map(|k| k.distinct).product::<f64>().min(below.rows);
-        let columns = keys.into_iter().chain(std::iter::repeat(unknown(rows))).take(plan.schema().fields().len()).collect();
+        let columns = keys
+            .into_iter()
+            .chain(std::iter::repeat(Values { aggregate: true, ..unknown(rows) }))
+            .take(plan.schema().fields().len())
+            .collect();
         return Some(Estimate { rows, columns });
     }
     if let Some(node) = plan.downcast_ref::<HashJoinExec>() {
@@ -100,7 +109,7 @@ fn source(plan: &Arc<dyn ExecutionPlan>) -> Option<Estimate> {
 }
 
 fn unknown(rows: f64) -> Values {
-    Values { distinct: rows.max(1.0), of: rows, counted: false, range: None }
+    Values { distinct: rows.max(1.0), of: rows, counted: false, range: None, aggregate: false }
 }
 
 fn values(c: &ColumnStatistics, rows: f64) -> Values {
@@ -114,7 +123,7 @@ fn values(c: &ColumnStatistics, rows: f64) -> Values {
         (None, Some((lo, hi))) if whole(&c.min_value) => Some((hi - lo + 1.0).min(rows)),
         _ => None,
     };
-    Values { distinct: distinct.unwrap_or(rows).max(1.0), of: rows, counted: distinct.is_some(), range }
+    Values { distinct: distinct.unwrap_or(rows).max(1.0), of: rows, counted: distinct.is_some(), range, aggregate: false }
 }
 
 fn bound(v: &Precision<ScalarValue>) -> Option<f64> {
@@ -214,6 +223,7 @@ fn single(e: &Arc<dyn PhysicalExpr>, columns: &[Values]) -> f64 {
             Operator::NotEq => 1.0 - equal,
             // Two columns: either order is as likely.
             Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq if sides.0.is_some() && sides.1.is_some() => 0.5,
+            Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq if sides.0.or(sides.1).is_some_and(|c| c.aggregate) => HAVING,
             Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => 1.0 / 3.0,
             _ => UNKNOWN,
         };
@@ -246,14 +256,22 @@ pub fn pairs_per_match(keys: &[(Values, Values)]) -> f64 {
     distinct.min(most).max(1.0)
 }
 
+/// The number of keys that either side may have. A semi join keeps as large a part of one side as the other has of these:
+/// there may be more of them than rows of the smaller table.
+fn keys_of_both(keys: &[(Values, Values)]) -> f64 {
+    let distinct: f64 = keys.iter().map(|(l, r)| l.distinct.max(r.distinct)).product();
+    let most = keys.iter().map(|(l, r)| l.of.max(r.of)).fold(0.0, f64::max);
+    distinct.min(most).max(1.0)
+}
+
 fn join(node: &HashJoinExec, left: Estimate, right: Estimate) -> Option<Estimate> {
     let key = |e: &Arc<dyn PhysicalExpr>, of: &Estimate| column(e, &of.columns).unwrap_or(unknown(of.rows));
     let keys: Vec<_> = node.on().iter().map(|(l, r)| (key(l, &left), key(r, &right))).collect();
     let per_match = pairs_per_match(&keys);
     let residual = if node.filter().is_some() { RESIDUAL } else { 1.0 };
     let inner = (left.rows * right.rows / per_match * residual).max(1.0);
-    // The part of one side's rows that have a match among so many of the other.
-    let matched = |others: f64| (others / per_match).min(1.0) * residual;
+    // The part of one side's rows that have a match among the rows of the other.
+    let matched = |others: f64| (others / keys_of_both(&keys)).min(1.0) * residual;
     let rows = match node.join_type() {
         JoinType::Inner => inner,
         JoinType::Left => inner.max(left.rows),
@@ -275,7 +293,7 @@ fn join(node: &HashJoinExec, left: Estimate, right: Estimate) -> Option<Estimate
         columns.extend(right.columns);
     }
     if matches!(node.join_type(), LeftMark | RightMark) {
-        columns.push(Values { distinct: 2.0, of: rows, counted: true, range: None });
+        columns.push(Values { distinct: 2.0, of: rows, counted: true, range: None, aggregate: false });
     }
     if let Some(p) = &node.projection {
         columns = p.iter().map(|i| columns.get(*i).copied()).collect::<Option<_>>()?;

@@ -70,7 +70,13 @@ fn sides(plan: Plan) -> Result<Plan> {
         return Ok(plan);
     }
     let (Some(l), Some(r)) = (estimate(node.left()), estimate(node.right())) else { return Ok(plan) };
-    let (now, other) = (search::work(node.left(), l.rows, r.rows), search::work(node.right(), r.rows, l.rows));
+    // The side whose rows leave a semi join has all of its columns in the table, the other only keys.
+    let (left, right) = match node.join_type() {
+        JoinType::LeftSemi | JoinType::LeftAnti => (true, false),
+        JoinType::RightSemi | JoinType::RightAnti => (false, true),
+        _ => (false, false),
+    };
+    let (now, other) = (search::work(node.left(), l.rows, r.rows, left), search::work(node.right(), r.rows, l.rows, right));
     if now > other * WORTH { node.swap_inputs(PartitionMode::CollectLeft) } else { Ok(plan) }
 }
 

@@ -1,37 +1,38 @@
 //! Vectorised arithmetic: 64 bits where a measured range proves it, 128 where it does not.
 
 use crate::program::{ArithOp, Type};
-use crate::vector::{Buf, Values, Vector, combine_valid};
+use crate::vector::{Buf, Values, Vector, combine_valid, written};
 use crate::{Error, Result, simd};
+use std::mem::MaybeUninit;
 
 simd! {
-    fn add64(a: &[i64], b: &[i64], out: &mut [i64]) {
-        for ((o, a), b) in out.iter_mut().zip(a).zip(b) { *o = a.wrapping_add(*b); }
+    fn add64(a: &[i64], b: &[i64], out: &mut [MaybeUninit<i64>]) {
+        for ((o, a), b) in out.iter_mut().zip(a).zip(b) { o.write(a.wrapping_add(*b)); }
     }
 }
 simd! {
-    fn sub64(a: &[i64], b: &[i64], out: &mut [i64]) {
-        for ((o, a), b) in out.iter_mut().zip(a).zip(b) { *o = a.wrapping_sub(*b); }
+    fn sub64(a: &[i64], b: &[i64], out: &mut [MaybeUninit<i64>]) {
+        for ((o, a), b) in out.iter_mut().zip(a).zip(b) { o.write(a.wrapping_sub(*b)); }
     }
 }
 simd! {
-    fn mul64(a: &[i64], b: &[i64], out: &mut [i64]) {
-        for ((o, a), b) in out.iter_mut().zip(a).zip(b) { *o = a.wrapping_mul(*b); }
+    fn mul64(a: &[i64], b: &[i64], out: &mut [MaybeUninit<i64>]) {
+        for ((o, a), b) in out.iter_mut().zip(a).zip(b) { o.write(a.wrapping_mul(*b)); }
     }
 }
 simd! {
-    fn add64_scalar(a: &[i64], b: i64, out: &mut [i64]) {
-        for (o, a) in out.iter_mut().zip(a) { *o = a.wrapping_add(b); }
+    fn add64_scalar(a: &[i64], b: i64, out: &mut [MaybeUninit<i64>]) {
+        for (o, a) in out.iter_mut().zip(a) { o.write(a.wrapping_add(b)); }
     }
 }
 simd! {
-    fn rsub64_scalar(a: &[i64], b: i64, out: &mut [i64]) {
-        for (o, a) in out.iter_mut().zip(a) { *o = b.wrapping_sub(*a); }
+    fn rsub64_scalar(a: &[i64], b: i64, out: &mut [MaybeUninit<i64>]) {
+        for (o, a) in out.iter_mut().zip(a) { o.write(b.wrapping_sub(*a)); }
     }
 }
 simd! {
-    fn mul64_scalar(a: &[i64], b: i64, out: &mut [i64]) {
-        for (o, a) in out.iter_mut().zip(a) { *o = a.wrapping_mul(b); }
+    fn mul64_scalar(a: &[i64], b: i64, out: &mut [MaybeUninit<i64>]) {
+        for (o, a) in out.iter_mut().zip(a) { o.write(a.wrapping_mul(b)); }
     }
 }
 simd! {
@@ -102,19 +103,22 @@ fn rows(op: ArithOp, a: &Vector, b: &Vector, ty: Type, checked: bool, n: usize) 
 }
 
 fn narrow(op: ArithOp, a: (&[i64], bool), b: (&[i64], bool), n: usize) -> Vec<i64> {
-    let mut out = vec![0i64; n];
-    match (op, a.1, b.1) {
-        (ArithOp::Add, _, true) => add64_scalar(a.0, b.0[0], &mut out),
-        (ArithOp::Add, true, _) => add64_scalar(b.0, a.0[0], &mut out),
-        (ArithOp::Add, ..) => add64(a.0, b.0, &mut out),
-        (ArithOp::Sub, _, true) => add64_scalar(a.0, b.0[0].wrapping_neg(), &mut out),
-        (ArithOp::Sub, true, _) => rsub64_scalar(b.0, a.0[0], &mut out),
-        (ArithOp::Sub, ..) => sub64(a.0, b.0, &mut out),
-        (ArithOp::Mul, _, true) => mul64_scalar(a.0, b.0[0], &mut out),
-        (ArithOp::Mul, true, _) => mul64_scalar(b.0, a.0[0], &mut out),
-        (ArithOp::Mul, ..) => mul64(a.0, b.0, &mut out),
-    }
-    out
+    let write = |out: &mut [MaybeUninit<i64>]| match (op, a.1, b.1) {
+        (ArithOp::Add, _, true) => add64_scalar(a.0, b.0[0], out),
+        (ArithOp::Add, true, _) => add64_scalar(b.0, a.0[0], out),
+        (ArithOp::Add, ..) => add64(a.0, b.0, out),
+        (ArithOp::Sub, _, true) => add64_scalar(a.0, b.0[0].wrapping_neg(), out),
+        (ArithOp::Sub, true, _) => rsub64_scalar(b.0, a.0[0], out),
+        (ArithOp::Sub, ..) => sub64(a.0, b.0, out),
+        (ArithOp::Mul, _, true) => mul64_scalar(a.0, b.0[0], out),
+        (ArithOp::Mul, true, _) => mul64_scalar(b.0, a.0[0], out),
+        (ArithOp::Mul, ..) => mul64(a.0, b.0, out),
+    };
+    let whole = |side: (&[i64], bool)| if side.1 { n <= 1 } else { side.0.len() == n };
+    assert!(whole(a) || whole(b), "sides shorter than their rows");
+    assert!((a.1 || whole(a)) && (b.1 || whole(b)), "sides shorter than their rows");
+    // SAFETY: each of these writes a value for each of a side that is no constant, which are `n`; two constants make one at most.
+    unsafe { written(n, write) }
 }
 
 /// Row by row at 128 bits, checked on the rows that are not null.

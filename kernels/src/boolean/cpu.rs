@@ -36,7 +36,7 @@ pub(crate) fn validity(v: &Vector, n: usize) -> Option<Vec<u8>> {
 }
 
 /// True where the register is true, neither false nor null.
-pub(crate) fn is_true(v: &Vector, n: usize) -> Result<Vec<u8>> {
+pub fn is_true(v: &Vector, n: usize) -> Result<Vec<u8>> {
     let mut m = mask(v, n)?;
     if let Some(valid) = validity(v, n) {
         and_into(&mut m, &valid);

@@ -5,8 +5,8 @@
 mod cpu;
 pub mod reference;
 
-pub use cpu::{is_null, logic, not, select};
-pub(crate) use cpu::{is_true, validity};
+pub(crate) use cpu::validity;
+pub use cpu::{is_null, is_true, logic, not, select};
 
 #[cfg(test)]
 mod tests;

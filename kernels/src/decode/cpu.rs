@@ -1,11 +1,13 @@
 //! Vectorised decoding.
 
-use super::{Span, corrupt};
+use super::{Span, corrupt, packed};
+use crate::vector::written;
 use crate::{Error, Result, simd};
 use arrow::array::builder::make_view;
 use arrow::array::{StringArray, StringViewArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
+use std::mem::MaybeUninit;
 
 /// The first `n` codes of a run-length / bit-packed hybrid of codes `width` bits wide.
 ///
@@ -34,10 +36,10 @@ pub fn codes(bytes: &[u8], width: u32, n: usize) -> Result<Vec<i32>> {
             // The last group may be cut short where its tail holds no values.
             let needed = (count * width as usize).div_ceil(8);
             let packed = rest.get(..needed).ok_or_else(|| corrupt("it ends within a run"))?;
-            let start = out.len();
-            out.resize(start + groups * 8, 0);
-            unpack(packed, width, &mut out[start..]);
-            out.truncate(start + count);
+            out.reserve(groups * 8);
+            unpack(packed, width, &mut out.spare_capacity_mut()[..groups * 8]);
+            // SAFETY: `unpack` wrote all values of the groups, `count` of which are wanted.
+            unsafe { out.set_len(out.len() + count) };
             rest = rest.get((header >> 1) as usize * width as usize..).unwrap_or(&[]);
         }
     }
@@ -65,12 +67,16 @@ fn varint(bytes: &[u8]) -> Result<(u64, &[u8])> {
     Err(corrupt("it ends within a run's header"))
 }
 
-/// Groups of 8 values; `out` is whole groups, bytes missing at the end count as zero.
-fn unpack(packed: &[u8], width: u32, out: &mut [i32]) {
+/// Writes all of `out`, which is whole groups of 8 values; bytes missing at the end count as zero.
+fn unpack(packed: &[u8], width: u32, out: &mut [MaybeUninit<i32>]) {
+    let (packed, out) = match packed::by_words(packed, width, out) {
+        Some(done) => (packed.get(done * width as usize..).unwrap_or(&[]), &mut out[done * 8..]),
+        None => (packed, out),
+    };
     macro_rules! widths {
         ($($w:literal),*) => {
             match width {
-                0 => out.fill(0),
+                0 => out.iter_mut().for_each(|o| _ = o.write(0)),
                 $($w => unpack_width::<$w>(packed, out),)*
                 _ => {}
             }
@@ -79,7 +85,7 @@ fn unpack(packed: &[u8], width: u32, out: &mut [i32]) {
     widths!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32)
 }
 
-fn unpack_width<const W: usize>(packed: &[u8], out: &mut [i32]) {
+fn unpack_width<const W: usize>(packed: &[u8], out: &mut [MaybeUninit<i32>]) {
     // The 8-byte load of a group's last value ends here, past the group's own W bytes.
     let reach = 7 * W / 8 + 8;
     let mut groups = out.chunks_exact_mut(8);
@@ -100,12 +106,12 @@ fn unpack_width<const W: usize>(packed: &[u8], out: &mut [i32]) {
 }
 
 #[inline(always)]
-fn unpack_group<const W: usize>(bytes: &[u8], out: &mut [i32]) {
+fn unpack_group<const W: usize>(bytes: &[u8], out: &mut [MaybeUninit<i32>]) {
     for (j, o) in out.iter_mut().enumerate() {
         let (byte, shift) = (j * W / 8, j * W % 8);
         let mut word = [0u8; 8];
         word.copy_from_slice(&bytes[byte..byte + 8]);
-        *o = (u64::from_le_bytes(word) >> shift & mask(W as u32)) as i32;
+        o.write((u64::from_le_bytes(word) >> shift & mask(W as u32)) as i32);
     }
 }
 
@@ -117,10 +123,10 @@ simd! {
     }
 }
 simd! {
-    fn take_unchecked<T: Copy>(entries: &[T], codes: &[i32], out: &mut [T]) {
+    fn take_unchecked<T: Copy>(entries: &[T], codes: &[i32], out: &mut [MaybeUninit<T>]) {
         for (o, c) in out.iter_mut().zip(codes) {
             // SAFETY: the caller checked that every code is below `entries.len()`.
-            *o = unsafe { *entries.get_unchecked(*c as usize) };
+            o.write(unsafe { *entries.get_unchecked(*c as usize) });
         }
     }
 }
@@ -130,12 +136,9 @@ simd! {
 /// # Errors
 /// `Invalid` for a code without entry.
 pub fn lookup<T: ArrowNativeType>(entries: &[T], codes: &[i32]) -> Result<Vec<T>> {
-    let mut out = vec![T::default(); codes.len()];
-    if !codes.is_empty() {
-        check_codes(entries.len(), codes)?;
-        take_unchecked(entries, codes, &mut out);
-    }
-    Ok(out)
+    check_codes(entries.len(), codes)?;
+    // SAFETY: `take_unchecked` writes one value for each code.
+    Ok(unsafe { written(codes.len(), |out| take_unchecked(entries, codes, out)) })
 }
 
 /// Checks that a dictionary of `entries` entries has one for every code.

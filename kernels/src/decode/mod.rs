@@ -5,6 +5,7 @@
 //! "Encodings" (RLE / bit-packing hybrid, PLAIN).
 
 mod cpu;
+mod packed;
 pub mod reference;
 
 pub use cpu::{check_codes, codes, lookup, plain, spans, spread, strings, views};

@@ -52,7 +52,8 @@ simd! {
 }
 
 simd! {
-    fn count(mask: &[u8]) -> usize {
+    /// How many bytes of a mask (0 or 1 a row) are 1.
+    pub fn count(mask: &[u8]) -> usize {
         let mut n = 0usize;
         for chunk in mask.chunks(255) {
             let mut sum = 0u8;

@@ -9,7 +9,7 @@ mod concat;
 pub use append::{Growing, finish_all};
 pub use concat::{as_views, concat};
 
-use crate::vector::{Buf, Strings, Values, Vector};
+use crate::vector::{Buf, Strings, Values, Vector, written};
 use crate::{Error, Result, simd};
 use arrow::array::{Array, StringViewArray, UInt32Array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
@@ -38,11 +38,8 @@ fn taken<T: ArrowNativeType>(a: &[T], rows: &[u32]) -> Buf<T> {
         return vec![].into();
     }
     assert!((greatest(rows) as usize) < a.len(), "a row number outside its register");
-    let mut out = Vec::with_capacity(rows.len());
-    take(a, rows, &mut out.spare_capacity_mut()[..rows.len()]);
-    // SAFETY: `take` wrote one value for each row.
-    unsafe { out.set_len(rows.len()) };
-    out.into()
+    // SAFETY: `take` writes one value for each row.
+    unsafe { written(rows.len(), |out| take(a, rows, out)) }.into()
 }
 
 /// The rows of `a`, in the order of `rows`.

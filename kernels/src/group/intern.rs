@@ -252,6 +252,11 @@ impl Interner {
         }
     }
 
+    /// Of each entry of `dict` the id + 1, or 0 where it was not met; none for another dictionary than the one seen last.
+    pub(super) fn known_of(&self, dict: &Dictionary) -> Option<&[u32]> {
+        self.remembered.as_ref().filter(|r| r.dict == dict.id()).map(|r| r.known.as_slice())
+    }
+
     /// All strings as a dictionary whose codes are the ids (of no string: one that holds the empty one).
     ///
     /// # Errors

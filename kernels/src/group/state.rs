@@ -28,6 +28,7 @@ pub use merge::Raw;
 use moments::{Joint, Spread};
 use pick::Picks;
 pub(super) use rank::ranks;
+use std::borrow::Cow;
 use sum::Sums;
 
 /// Accumulators of one aggregate over all groups.
@@ -165,6 +166,22 @@ impl State {
     /// # Errors
     /// `Invalid` when a sum leaves its type, `Bug` on a type the state was not made for.
     pub fn update(&mut self, ids: &[u32], groups: usize, args: &[&Vector], filter: Option<&Vector>) -> Result<()> {
+        self.update_masked(ids, groups, args, filter, None)
+    }
+
+    /// As [`State::update`], for the rows alone whose byte of `mask` is 1. Every new group has one of them; the others
+    /// may be in any group.
+    ///
+    /// # Errors
+    /// As [`State::update`].
+    pub fn update_masked(
+        &mut self,
+        ids: &[u32],
+        groups: usize,
+        args: &[&Vector],
+        filter: Option<&Vector>,
+        mask: Option<&[u8]>,
+    ) -> Result<()> {
         let n = ids.len();
         let before = self.len();
         self.grow(groups);
@@ -174,8 +191,18 @@ impl State {
             _ => args,
         };
         let live = live_rows(required, filter, n)?;
+        let unmasked = live.is_none();
+        let live = match (live, mask) {
+            (Some(mut live), Some(mask)) => {
+                live.iter_mut().zip(mask).for_each(|(l, m)| *l &= m);
+                Some(Cow::Owned(live))
+            }
+            (Some(live), None) => Some(Cow::Owned(live)),
+            (None, mask) => mask.map(Cow::Borrowed),
+        };
         let live = live.as_deref();
-        self.track_seen(ids, live, before, groups);
+        // Where each row that is not masked has a value, so has each new group.
+        self.track_seen(ids, live, before, groups, unmasked);
         if let Accumulators::Count(counts) = &mut self.values {
             count(counts, ids, groups, live);
             return Ok(());
@@ -204,10 +231,10 @@ impl State {
         !matches!(self.values, Count(_) | Distinct { .. } | Spread(_) | Joint(_) | Lists(..) | Collected(..) | Picks(_))
     }
 
-    /// Marks the groups that got a value. Groups born in a chunk without nulls or filter have one.
-    fn track_seen(&mut self, ids: &[u32], live: Option<&[u8]>, before: usize, groups: usize) {
+    /// Marks the groups that got a value. Groups born in a chunk of which every row has one (`all`) have one.
+    fn track_seen(&mut self, ids: &[u32], live: Option<&[u8]>, before: usize, groups: usize, all: bool) {
         let texts = matches!(self.values, Accumulators::Text(_));
-        if self.is_tracked() && (live.is_some() || texts || self.seen.is_some()) {
+        if self.is_tracked() && (!all || texts || self.seen.is_some()) {
             let seen = self.seen.get_or_insert_with(|| vec![u8::from(!texts); before]);
             // Text marks its groups itself, when it stores the first value.
             seen.resize(groups, 0);

@@ -1,6 +1,7 @@
 //! Keys to dense ids.
 
 mod keys;
+mod known;
 
 use super::{Interner, stable_hash};
 use crate::program::Type;
@@ -144,7 +145,7 @@ impl Groups {
     /// # Errors
     /// `Bug` when a register's type is not the key's.
     pub fn ids(&mut self, keys: &[&Vector], n: usize, out: &mut Vec<u32>) -> Result<()> {
-        if n == 0 {
+        if n == 0 || self.find_known(keys, n, None, out) {
             return Ok(());
         }
         if !self.has_null_word && keys.iter().any(|k| k.valid.as_ref().is_some_and(|v| v.contains(&0))) {

@@ -29,9 +29,10 @@ const EMIT: f64 = 0.5;
 /// Tables beyond so many rows leave the cache, and those beyond the second number the translation buffers.
 const CACHED: (f64, f64) = (100e3, 1e6);
 
-/// Work of building on the `build` rows of a relation and probing with `probe` rows.
-pub fn work(relation: &Plan, build: f64, probe: f64) -> f64 {
-    build * put(relation) + probe * look_up(build)
+/// Work of building on the `build` rows of a relation, which are `gathered` in the end, and probing with `probe` rows.
+pub fn work(relation: &Plan, build: f64, probe: f64, gathered: bool) -> f64 {
+    let put = if gathered { BUILD_ROWS } else { put(relation) };
+    build * put + probe * look_up(build)
 }
 
 fn put(relation: &Plan) -> f64 {

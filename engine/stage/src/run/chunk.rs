@@ -2,6 +2,10 @@
 //!
 //! A filter or a probe starts a new generation of rows; a register stays at the generation it was
 //! written in and is gathered once, when an instruction of a later generation reads it.
+//!
+//! A filter that keeps most rows of a chunk starts none: its mask goes along, instructions run over the dead
+//! rows too, and a sink that can leaves them out. Where an instruction fails, which it may on a dead row, the
+//! live rows are taken out first and it runs again.
 
 use super::Bound;
 use super::divide::Diverted;
@@ -10,16 +14,24 @@ use crate::program::Call;
 use crate::{Cancel, Error, Result};
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use datafusion::logical_expr::ColumnarValue;
-use millstream_kernels::filter::{Selection, select};
+use millstream_kernels::filter::{Selection, select_mask};
 use millstream_kernels::join::ProbeScratch;
 use millstream_kernels::program::{Instr, Reg};
-use millstream_kernels::{Buf, Strings, Values, Vector, arith, bins, boolean, cast, compare, gather, text};
+use millstream_kernels::{Buf, Strings, Values, Vector, arith, bins, boolean, cast, compare, filter, gather, text};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+/// Rows stay where they are, behind a mask, as long as so many of four are live.
+const MASKED_QUARTERS: usize = 3;
+
 /// Where the rows of a chunk go at the end of the program.
 pub trait RowSink {
+    /// Whether [`RowSink::consume`] leaves out the rows that the mask of `regs` has as dead.
+    fn takes_masked(&self) -> bool {
+        false
+    }
+
     /// Takes the live rows: the sink reads its registers from `regs`.
     ///
     /// # Errors
@@ -54,8 +66,10 @@ struct Late {
 pub struct Registers {
     slots: Vec<Option<(usize, Vector)>>,
     late: Option<Late>,
-    /// Rows now live.
+    /// Rows of the current generation.
     pub rows: usize,
+    /// 1 = live, for each row of the current generation; absent when all are.
+    mask: Option<Vec<u8>>,
     /// `steps[g]`: row of generation `g` behind each row of generation `g + 1`.
     steps: Vec<Arc<Vec<u32>>>,
     /// Row of generation `g` behind each live row, as far as composed: (up to generation, rows).
@@ -65,7 +79,7 @@ pub struct Registers {
 impl Registers {
     /// Empty registers for a program with `registers` of them.
     pub fn new(registers: usize, rows: usize) -> Self {
-        Self { slots: vec![None; registers], late: None, rows, steps: vec![], composed: HashMap::new() }
+        Self { slots: vec![None; registers], late: None, rows, mask: None, steps: vec![], composed: HashMap::new() }
     }
 
     /// Registers of `registers` whose first `inputs` are read late, from the rows `start .. start + rows`.
@@ -139,7 +153,34 @@ impl Registers {
         rows
     }
 
-    /// Starts a generation: its row `i` is row `rows[i]` of the current one.
+    /// Drops the rows where `keep`, one byte a row, is 0.
+    pub fn keep(&mut self, mut keep: Vec<u8>) {
+        if let Some(mask) = &self.mask {
+            keep.iter_mut().zip(mask).for_each(|(k, m)| *k &= m);
+        }
+        let live = filter::count(&keep);
+        let masked = live < self.rows && live * 4 >= self.rows * MASKED_QUARTERS;
+        self.mask = Some(keep).filter(|_| live < self.rows);
+        if !masked {
+            self.settle();
+        }
+    }
+
+    /// 1 = live, for each row; absent when all are.
+    pub fn mask(&self) -> Option<&[u8]> {
+        self.mask.as_deref()
+    }
+
+    /// Takes the live rows out from among the dead ones. Whether there were any.
+    pub fn settle(&mut self) -> bool {
+        let Some(mask) = self.mask.take() else { return false };
+        if let Selection::Rows(rows) = select_mask(&mask) {
+            self.advance(rows);
+        }
+        true
+    }
+
+    /// Starts a generation: its row `i` is row `rows[i]` of the current one, whose mask is settled.
     pub fn advance(&mut self, rows: Vec<u32>) {
         self.rows = rows.len();
         self.steps.push(Arc::new(rows));
@@ -211,26 +252,35 @@ impl Chunks {
                 return Ok(());
             }
             match instr {
-                Instr::Filter { cond } => self.filter(&mut regs, *cond)?,
-                Instr::Probe(p) => match self.divert(at, regs)? {
-                    Some(r) => match self.probe(p, r, at, sink)? {
-                        Some(r) => regs = r,
-                        None => return Ok(()),
-                    },
-                    None => return Ok(()),
-                },
-                instr => self.step(instr, &mut regs)?,
+                Instr::Filter { cond } => {
+                    regs.sync(*cond)?;
+                    regs.keep(boolean::is_true(regs.get(*cond)?, regs.rows)?);
+                }
+                Instr::Probe(p) => {
+                    regs.settle();
+                    let Some(r) = self.divert(at, regs)? else { return Ok(()) };
+                    let Some(r) = self.probe(p, r, at, sink)? else { return Ok(()) };
+                    regs = r;
+                }
+                instr => {
+                    // A call is DataFusion's: what it does with a row is not known here.
+                    if matches!(instr, Instr::Call { .. }) {
+                        regs.settle();
+                    }
+                    if let Err(e) = self.step(instr, &mut regs) {
+                        // It may have failed on a dead row.
+                        if !regs.settle() {
+                            return Err(e);
+                        }
+                        self.step(instr, &mut regs)?;
+                    }
+                }
             }
         }
-        if regs.rows > 0 { sink.consume(&mut regs) } else { Ok(()) }
-    }
-
-    fn filter(&mut self, regs: &mut Registers, cond: Reg) -> Result<()> {
-        regs.sync(cond)?;
-        if let Selection::Rows(rows) = select(regs.get(cond)?, regs.rows)? {
-            regs.advance(rows);
+        if !sink.takes_masked() {
+            regs.settle();
         }
-        Ok(())
+        if regs.rows > 0 { sink.consume(&mut regs) } else { Ok(()) }
     }
 
     /// Runs an instruction that keeps the rows as they are.

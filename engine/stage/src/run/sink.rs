@@ -11,13 +11,17 @@ use super::spill::Spiller;
 use crate::program::{AggregateCall, GroupingSet, Instr, Program};
 use crate::{Cancel, Error, Result};
 pub use blocks::{build, join_blocks, sort};
-use millstream_kernels::Vector;
+use millstream_kernels::filter::{Selection, select_mask};
 use millstream_kernels::gpu::GroupPartials;
 use millstream_kernels::group::{self, Groups, KeyType, State};
 use millstream_kernels::program::{AggregateOp, Reg};
+use millstream_kernels::{Vector, gather};
 pub(super) use results::argument_scale;
 pub use results::average;
 pub use rows::RowsSink;
+
+/// A sink with more groups is given live rows only.
+const MASKED_GROUPS: usize = 8;
 
 /// Groups of one worker, or of all.
 pub struct GroupSink {
@@ -327,6 +331,13 @@ impl GroupSink {
 }
 
 impl RowSink for GroupSink {
+    /// Few groups are added up in passes over the chunk, which a mask costs little. More are not: there rows that are not
+    /// live would be in the way.
+    fn takes_masked(&self) -> bool {
+        let dense = |c: &AggregateCall| c.function.states().iter().all(|op| matches!(op, AggregateOp::Count | AggregateOp::Sum));
+        self.sets.len() == 1 && self.len() <= MASKED_GROUPS && self.calls.iter().all(dense)
+    }
+
     fn consume(&mut self, regs: &mut Registers) -> Result<()> {
         for r in self.sets.iter().flatten().copied().chain(self.calls.iter().flat_map(|c| c.args.iter().copied().chain(c.filter))) {
             regs.sync(r)?;
@@ -342,18 +353,36 @@ impl GroupSink {
     /// Adds the live rows to their groups of set `set`.
     fn group(&mut self, set: usize, regs: &Registers) -> Result<()> {
         let keys = self.sets[set].iter().map(|k| regs.get(*k)).collect::<Result<Vec<_>>>()?;
-        let groups = self.number(&keys, regs.rows)?;
+        let groups = match regs.mask() {
+            Some(mask) if !self.global => self.number_masked(&keys, mask)?,
+            _ => self.number(&keys, regs.rows)?,
+        };
         let mut at = 0;
         for c in &self.calls {
             let args = c.args.iter().map(|a| regs.get(*a)).collect::<Result<Vec<_>>>()?;
             let filter = c.filter.map(|f| regs.get(f)).transpose()?;
             for s in &mut self.states[at..at + c.function.width()] {
-                s.update(&self.ids, groups, &args, filter)?;
+                s.update_masked(&self.ids, groups, &args, filter, regs.mask())?;
             }
             at += c.function.width();
         }
         self.rows += regs.rows;
         Ok(())
+    }
+
+    /// As [`GroupSink::number`] for the rows that `mask` has as live; the others are put into the first group.
+    fn number_masked(&mut self, keys: &[&Vector], mask: &[u8]) -> Result<usize> {
+        self.ids.clear();
+        if self.groups.find_known(keys, mask.len(), Some(mask), &mut self.ids) {
+            return Ok(self.len());
+        }
+        let Selection::Rows(rows) = select_mask(mask) else { return self.number(keys, mask.len()) };
+        let live = keys.iter().map(|k| gather::gather(k, &rows)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let groups = self.number(&live.iter().collect::<Vec<_>>(), rows.len())?;
+        let mut ids = vec![0; mask.len()];
+        rows.iter().zip(&self.ids).for_each(|(r, id)| ids[*r as usize] = *id);
+        self.ids = ids;
+        Ok(groups)
     }
 }
 

@@ -14,8 +14,17 @@ simd! {
     }
 }
 
+simd! {
+    fn count_live(ids: &[u32], live: &[u8], group: u32) -> u32 {
+        let mut n = 0u32;
+        for (id, l) in ids.iter().zip(live) { n += (*id == group) as u32 & u32::from(*l); }
+        n
+    }
+}
+
 pub(super) fn count(counts: &mut [i64], ids: &[u32], groups: usize, live: Option<&[u8]>) {
     match live {
+        Some(live) if groups <= FEW_GROUPS => (0..groups).for_each(|g| counts[g] += i64::from(count_live(ids, live, g as u32))),
         Some(live) => ids.iter().zip(live).for_each(|(g, l)| counts[*g as usize] += i64::from(*l)),
         None if groups == 1 => counts[0] += ids.len() as i64,
         None if groups <= FEW_GROUPS => (0..groups).for_each(|g| counts[g] += i64::from(count_where(ids, g as u32))),

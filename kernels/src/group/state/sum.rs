@@ -26,6 +26,11 @@ simd! {
     }
 }
 simd! {
+    fn masked(v: &[i64], live: &[u8], out: &mut [i64]) {
+        for ((o, v), l) in out.iter_mut().zip(v).zip(live) { *o = *v & -i64::from(*l); }
+    }
+}
+simd! {
     fn widen(v: &[i32], out: &mut [i64]) {
         for (o, v) in out.iter_mut().zip(v) { *o = i64::from(*v); }
     }
@@ -83,11 +88,12 @@ impl Sums {
             }
             _ => return Err(Error::bug("sum of a register that is no number")),
         };
-        let masked;
+        let mut live_only = vec![];
         let v = match live {
             Some(live) => {
-                masked = v.iter().zip(live).map(|(v, l)| if *l != 0 { *v } else { 0 }).collect::<Vec<_>>();
-                &masked
+                live_only.resize(n, 0);
+                masked(v, live, &mut live_only);
+                &live_only
             }
             None => v,
         };
