@@ -73,7 +73,7 @@ impl Gen {
             Type::Str => self.strings(len),
             Type::Any => unreachable!("no kernel computes on it"),
         };
-        Vector { values, valid, constant }
+        Vector { values, valid, constant, bounds: None }
     }
 
     fn strings(&mut self, len: usize) -> Values {

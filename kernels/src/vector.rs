@@ -189,17 +189,24 @@ pub struct Vector {
     pub valid: Option<Buf<u8>>,
     /// One value stands for every row.
     pub constant: bool,
+    /// Integers between which all that are not null lie, where that is known: what is proved by it need not be measured.
+    pub bounds: Option<(i64, i64)>,
 }
 
 impl Vector {
     /// A register without nulls.
     pub fn new(values: Values) -> Self {
-        Self { values, valid: None, constant: false }
+        Self { values, valid: None, constant: false, bounds: None }
     }
 
     /// A register with validity.
     pub fn with_valid(values: Values, valid: Option<Buf<u8>>) -> Self {
-        Self { values, valid, constant: false }
+        Self { values, valid, constant: false, bounds: None }
+    }
+
+    /// With known bounds.
+    pub fn within(self, bounds: Option<(i64, i64)>) -> Self {
+        Self { bounds, ..self }
     }
 
     /// One value for every row. `like` gives the physical type of a null.
@@ -221,7 +228,7 @@ impl Vector {
             (Value::Null, _) => Values::I64(vec![0].into()),
         };
         let valid = value.is_null().then(|| Buf::Owned(vec![0u8]));
-        Ok(Self { values, valid, constant: true })
+        Ok(Self { values, valid, constant: true, bounds: None })
     }
 
     /// The index of row `i` in the buffers.
@@ -270,7 +277,7 @@ impl Vector {
             Values::Str(Strings::Dict { codes, dict }) => Values::Str(Strings::Dict { codes: share(codes), dict }),
             values => values,
         };
-        Self { values, valid: self.valid.map(share), constant: self.constant }
+        Self { values, valid: self.valid.map(share), constant: self.constant, bounds: self.bounds }
     }
 
     /// The rows `offset .. offset + len`.
@@ -297,7 +304,7 @@ impl Vector {
             Values::Any(a) => Values::Any(a.slice(offset, len)),
         };
         let valid = self.valid.as_ref().map(|v| cut(v, offset, len));
-        Self { values, valid, constant: false }
+        Self { values, valid, constant: false, bounds: self.bounds }
     }
 }
 

@@ -41,6 +41,7 @@ Examples:
   millstream bench tpch --stages off --json stock.json          stock DataFusion, for comparison
   millstream bench windows --events 200000000                   streams: windows over readings of 100,000 sensors
   millstream bench latency                                      streams: from an event to a reader of the result
+  millstream bench machine --iterations 5                       how much of the memory bandwidth queries get
 
 The exit code is 1 when an answer is wrong, or, with --verify, when there is none to compare with.";
 
@@ -170,9 +171,9 @@ fn named_table(text: &str) -> Result<NamedTable, String> {
 #[derive(clap::Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct BenchArgs {
-    /// The suite: tpch, h2o, windows, latency or recovery.
+    /// The suite: tpch, h2o, windows, latency, recovery or machine.
     pub suite: String,
-    /// Scale factor: tpch 1 is SF1 (default 0.1), h2o 1 is 1e7 rows (default 0.01).
+    /// Scale factor: tpch 1 is SF1 (default 0.1, for machine 1), h2o 1 is 1e7 rows (default 0.01).
     #[arg(long)]
     pub scale: Option<f64>,
     /// Rows of a stream: 20 million for windows and recovery, 2 million for latency (10 s) where it is not said.

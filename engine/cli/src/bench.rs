@@ -2,6 +2,7 @@
 
 mod jobs;
 mod latency;
+mod machine;
 mod recovery;
 mod report;
 mod usage;
@@ -46,10 +47,12 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
         windows::NAME => return windows::run(a, common).await,
         latency::NAME => return latency::run(a, common).await,
         recovery::NAME => return recovery::run(a, common).await,
+        machine::NAME => return machine::run(a, common).await,
         _ => {}
     }
     let suite = suite(&a.suite).ok_or_else(|| {
-        let names: Vec<&str> = suites().iter().map(|suite| suite.name).chain([windows::NAME, latency::NAME, recovery::NAME]).collect();
+        let names: Vec<&str> =
+            suites().iter().map(|suite| suite.name).chain([windows::NAME, latency::NAME, recovery::NAME, machine::NAME]).collect();
         Usage::new(format!("no suite {}: there are {}", a.suite, names.join(", ")))
     })?;
     let scale = a.scale.unwrap_or(suite.scale);

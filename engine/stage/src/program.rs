@@ -174,6 +174,11 @@ impl Program {
         self.instrs = out;
     }
 
+    /// Whether as many rows leave the program as come.
+    pub fn keeps_rows(&self) -> bool {
+        !self.instrs.iter().any(|i| matches!(i, Instr::Filter { .. } | Instr::Probe(_)))
+    }
+
     /// Rows a chunk of this program has.
     pub fn chunk_rows(&self) -> usize {
         CHUNK_ROWS

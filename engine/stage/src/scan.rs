@@ -58,6 +58,13 @@ pub struct RowGroup {
     index: usize,
 }
 
+impl RowGroup {
+    /// Rows in it.
+    pub fn rows(&self) -> usize {
+        self.file.metadata.row_group(self.index).num_rows() as usize
+    }
+}
+
 /// A file whose footer has been read.
 pub struct OpenFile {
     name: String,
@@ -227,7 +234,7 @@ fn same(file: &DataType, table: &DataType) -> bool {
 impl Fetched {
     /// Rows of the row group.
     pub fn rows(&self) -> usize {
-        self.group.file.metadata.row_group(self.group.index).num_rows() as usize
+        self.group.rows()
     }
 
     /// Decodes the row group and hands it on in blocks.

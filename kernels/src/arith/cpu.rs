@@ -53,19 +53,20 @@ simd! {
     }
 }
 
-/// Whether `op` over these ranges stays within 64 bits.
-fn fits(op: ArithOp, a: (i64, i64), b: (i64, i64)) -> bool {
+/// Between what the results of `op` over these ranges lie, if that is within 64 bits.
+fn bounded(op: ArithOp, a: (i64, i64), b: (i64, i64)) -> Option<(i64, i64)> {
     if a.0 > a.1 || b.0 > b.1 {
-        return true;
+        return Some((0, 0));
     }
     let wide = |v: (i64, i64)| (i128::from(v.0), i128::from(v.1));
     let (a, b) = (wide(a), wide(b));
     let corners = match op {
-        ArithOp::Add => [a.0 + b.0, a.1 + b.1, 0, 0],
-        ArithOp::Sub => [a.0 - b.1, a.1 - b.0, 0, 0],
+        ArithOp::Add => [a.0 + b.0, a.1 + b.1, a.0 + b.0, a.1 + b.1],
+        ArithOp::Sub => [a.0 - b.1, a.1 - b.0, a.0 - b.1, a.1 - b.0],
         ArithOp::Mul => [a.0 * b.0, a.0 * b.1, a.1 * b.0, a.1 * b.1],
     };
-    corners.iter().all(|c| i64::try_from(*c).is_ok())
+    let (least, most) = corners.iter().fold((corners[0], corners[0]), |(lo, hi), c| (lo.min(*c), hi.max(*c)));
+    i64::try_from(least).ok().zip(i64::try_from(most).ok())
 }
 
 /// `a op b` over `n` rows at type `ty`.
@@ -91,11 +92,15 @@ fn rows(op: ArithOp, a: &Vector, b: &Vector, ty: Type, checked: bool, n: usize) 
         }
         (Values::I64(x), Values::I64(y)) if ty != Type::I32 => {
             let (x, y) = (&x[..if a.constant { 1 } else { n }], &y[..if b.constant { 1 } else { n }]);
-            if (ty == Type::I64 && !checked) || fits(op, range_i64(x), range_i64(y)) {
-                Values::I64(narrow(op, (x, a.constant), (y, b.constant), n).into())
-            } else {
-                wide(op, a, b, ty, checked, &valid, n)?
+            // What is known of the columns may be less than what is true of this chunk.
+            let known = |v: &Vector, rows: &[i64]| if v.constant { Some(range_i64(rows)) } else { v.bounds };
+            let bounds = known(a, x).zip(known(b, y)).and_then(|(x, y)| bounded(op, x, y));
+            let fits = || bounds.is_some() || bounded(op, range_i64(x), range_i64(y)).is_some();
+            if (ty == Type::I64 && !checked) || fits() {
+                let values = Values::I64(narrow(op, (x, a.constant), (y, b.constant), n).into());
+                return Ok(Vector::with_valid(values, valid).within(bounds));
             }
+            wide(op, a, b, ty, checked, &valid, n)?
         }
         _ => wide(op, a, b, ty, checked, &valid, n)?,
     };

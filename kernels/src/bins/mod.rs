@@ -60,7 +60,7 @@ pub fn bin(a: &Vector, width: i64, origin: i64, unit: i64) -> Result<Vector> {
         missing.into_iter().for_each(|i| all[i] = 0);
         valid = Some(all.into());
     }
-    Ok(Vector { values: Values::I64(out.into()), valid, constant: a.constant })
+    Ok(Vector { values: Values::I64(out.into()), valid, constant: a.constant, bounds: None })
 }
 
 /// The oracle of [`bin`]: one row.

@@ -22,7 +22,7 @@ pub fn cast(a: &Vector, to: Type, scale: i8) -> Result<Vector> {
         (Values::I128(v), Type::F64) => floats(v.iter().map(|&v| v as f64), scale),
         (from, to) => return Err(Error::bug(format!("no cast from {from:?} to {to:?}"))),
     };
-    Ok(Vector { values, valid: a.valid.clone(), constant: a.constant })
+    Ok(Vector { values, valid: a.valid.clone(), constant: a.constant, bounds: None })
 }
 
 fn floats(v: impl Iterator<Item = f64>, scale: i8) -> Values {

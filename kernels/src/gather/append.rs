@@ -20,6 +20,8 @@ pub struct Growing {
     values: Parts,
     valid: Option<Vec<u8>>,
     rows: usize,
+    /// How many rows there is room for from the start.
+    room: usize,
 }
 
 enum Parts {
@@ -57,7 +59,12 @@ const ROWS_AN_ENTRY: usize = 8;
 impl Growing {
     /// No rows yet of a column of type `ty`.
     pub fn new(ty: Type) -> Self {
-        Self { ty, values: Parts::Empty, valid: None, rows: 0 }
+        Self { ty, values: Parts::Empty, valid: None, rows: 0, room: 0 }
+    }
+
+    /// With room for so many rows, so that it need not be moved while it grows.
+    pub fn with_room(self, room: usize) -> Self {
+        Self { room, ..self }
     }
 
     /// The type of the column.
@@ -139,14 +146,15 @@ impl Growing {
         }
         match (&mut self.values, next) {
             (Parts::Empty, next) => {
+                let room = self.room;
                 self.values = match next {
-                    Values::Bool(_) => Parts::Bool(vec![]),
-                    Values::I32(_) => Parts::I32(vec![]),
-                    Values::I64(_) => Parts::I64(vec![]),
-                    Values::I128(_) => Parts::I128(vec![]),
-                    Values::F64(_) => Parts::F64(vec![]),
-                    Values::Str(Strings::Dict { dict, .. }) => Parts::Codes { dict: Arc::clone(dict), codes: vec![] },
-                    Values::Str(Strings::View(_)) => Parts::Views { views: vec![], buffers: vec![] },
+                    Values::Bool(_) => Parts::Bool(Vec::with_capacity(room)),
+                    Values::I32(_) => Parts::I32(Vec::with_capacity(room)),
+                    Values::I64(_) => Parts::I64(Vec::with_capacity(room)),
+                    Values::I128(_) => Parts::I128(Vec::with_capacity(room)),
+                    Values::F64(_) => Parts::F64(Vec::with_capacity(room)),
+                    Values::Str(Strings::Dict { dict, .. }) => Parts::Codes { dict: Arc::clone(dict), codes: Vec::with_capacity(room) },
+                    Values::Str(Strings::View(_)) => Parts::Views { views: Vec::with_capacity(room), buffers: vec![] },
                     Values::Any(_) => Parts::Any(vec![]),
                 };
             }

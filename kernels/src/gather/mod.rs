@@ -63,7 +63,7 @@ pub fn gather(a: &Vector, rows: &[u32]) -> Result<Vector> {
             Values::Any(arrow::compute::take(v.as_ref(), &rows, None).map_err(Error::bug)?)
         }
     };
-    Ok(Vector::with_valid(values, a.valid.as_ref().map(|v| taken(v, rows))))
+    Ok(Vector::with_valid(values, a.valid.as_ref().map(|v| taken(v, rows))).within(a.bounds))
 }
 
 fn take_views(v: &StringViewArray, rows: impl Iterator<Item = usize>) -> StringViewArray {

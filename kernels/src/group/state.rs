@@ -169,8 +169,8 @@ impl State {
         self.update_masked(ids, groups, args, filter, None)
     }
 
-    /// As [`State::update`], for the rows alone whose byte of `mask` is 1. Every new group has one of them; the others
-    /// may be in any group.
+    /// As [`State::update`], for the rows alone whose byte of `mask` is 1. Every new group has one of them; the id of
+    /// others is `u32::MAX`.
     ///
     /// # Errors
     /// As [`State::update`].
@@ -192,6 +192,18 @@ impl State {
         };
         let live = live_rows(required, filter, n)?;
         let unmasked = live.is_none();
+        // A pass for each of few groups meets no other id.
+        let by_pass = unmasked && groups <= FEW_GROUPS && matches!(self.values, Accumulators::Count(_) | Accumulators::Sum(_));
+        let others = by_pass && mask.is_some();
+        let mask = mask.filter(|_| !by_pass);
+        let any_group: Vec<u32>;
+        let ids = match mask {
+            Some(_) => {
+                any_group = ids.iter().map(|id| if *id == u32::MAX { 0 } else { *id }).collect();
+                &any_group
+            }
+            None => ids,
+        };
         let live = match (live, mask) {
             (Some(mut live), Some(mask)) => {
                 live.iter_mut().zip(mask).for_each(|(l, m)| *l &= m);
@@ -204,7 +216,7 @@ impl State {
         // Where each row that is not masked has a value, so has each new group.
         self.track_seen(ids, live, before, groups, unmasked);
         if let Accumulators::Count(counts) = &mut self.values {
-            count(counts, ids, groups, live);
+            count(counts, ids, groups, live, others);
             return Ok(());
         }
         let expanded = args.iter().filter(|a| a.constant).map(|a| crate::gather::expand(a, n)).collect::<Result<Vec<_>>>()?;
@@ -216,7 +228,7 @@ impl State {
             (Accumulators::Joint(v), [y, x]) => joint(v, ids, y, x, live),
             (Accumulators::Spread(v), [arg]) => spread(v, ids, arg, live),
             (Accumulators::Lists(lists, _), [arg]) => lists.add(ids, arg, live),
-            (Accumulators::Sum(sums), [arg]) => sums.add(ids, groups, arg, live),
+            (Accumulators::Sum(sums), [arg]) => sums.add(ids, groups, arg, live, others),
             (Accumulators::SumF64(sums), [arg]) => sum_floats(sums, ids, arg, live),
             (Accumulators::Distinct { pairs, counts }, [arg]) => distinct(pairs, counts, ids, arg, live),
             (Accumulators::Int(v), [arg]) if !matches!(self.op, AggregateOp::Min | AggregateOp::Max) => bits(self.op, v, ids, arg, live),
@@ -241,7 +253,7 @@ impl State {
             if !texts {
                 match live {
                     Some(live) => ids.iter().zip(live).for_each(|(g, l)| seen[*g as usize] |= l),
-                    None => ids.iter().for_each(|g| seen[*g as usize] = 1),
+                    None => ids.iter().filter(|g| **g != u32::MAX).for_each(|g| seen[*g as usize] = 1),
                 }
             }
         }

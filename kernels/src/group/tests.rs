@@ -2,6 +2,7 @@ use super::reference::{Reference, aggregate};
 use super::*;
 
 mod list;
+mod masked;
 mod moments;
 mod pick;
 mod top;

@@ -71,5 +71,5 @@ pub fn like(v: &Vector, pattern: &str, negated: bool, n: usize) -> Result<Vector
         s => (0..len).map(|i| holds(s.value(i))).collect(),
     };
     let out = if v.constant && n == 0 { vec![0] } else { out };
-    Ok(Vector { values: Values::Bool(out.into()), valid: v.valid.clone(), constant: v.constant })
+    Ok(Vector { values: Values::Bool(out.into()), valid: v.valid.clone(), constant: v.constant, bounds: None })
 }

@@ -55,6 +55,36 @@ async fn a_filtered_row_never_divides_by_zero() {
     assert_eq!(session.sql(sql).await.unwrap().collect().await.unwrap().iter().map(|b| b.num_rows()).sum::<usize>(), 1);
 }
 
+/// A filter that keeps most rows leaves the others where they are. They count for nothing, in no group, and their sum may
+/// not fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filtered_row_never_overflows() {
+    let session = Session::new().unwrap();
+    let table = "(select case when i % 9 = 0 then 9223372036854775807 else i end as v, case when i % 9 = 0 then 'x' else 'y' end as k, i % 9 as m \
+                 from (select unnest(range(0, 9000)) as i))";
+    let rows = |sql: String| {
+        let session = &session;
+        async move { session.sql(&sql).await.unwrap().collect().await }
+    };
+    for (sql, want) in [
+        (format!("select sum(v + 1), count(*) from {table} where m <> 0"), vec!["36008000", "8000"]),
+        (
+            format!("select k, sum(v + 1), count(*), min(v), avg(v) from {table} where m <> 0 group by k"),
+            vec!["y", "36008000", "8000", "1"],
+        ),
+        (format!("select sum(v + 1) from {table} where m <> 0 and m <> 1 and v + 1 > 3"), vec!["31510497"]),
+    ] {
+        let batches = rows(sql.clone()).await.unwrap();
+        assert_eq!(batches.iter().map(|b| b.num_rows()).sum::<usize>(), 1, "{sql}");
+        let batch = batches.iter().find(|b| b.num_rows() == 1).unwrap();
+        for (c, want) in want.iter().enumerate() {
+            let got = arrow::util::display::array_value_to_string(batch.column(c), 0).unwrap();
+            assert_eq!(got, *want, "{sql}, column {c}");
+        }
+    }
+    assert!(rows(format!("select sum(v + 1) from {table}")).await.is_err(), "a row that is not dropped does");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn and_or_case_are_as_lazy_as_datafusion() {
     for condition in ["a = 0 or 10 / a = 2", "a <> 0 and 10 / a = 2", "a = 5 or a = 0", "case when a = 0 then true else 10 / a = 2 end"] {

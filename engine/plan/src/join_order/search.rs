@@ -32,11 +32,16 @@ const CACHED: (f64, f64) = (100e3, 1e6);
 /// Work of building on the `build` rows of a relation, which are `gathered` in the end, and probing with `probe` rows.
 pub fn work(relation: &Plan, build: f64, probe: f64, gathered: bool) -> f64 {
     let put = if gathered { BUILD_ROWS } else { put(relation) };
-    build * put + probe * look_up(build)
+    build * put * large(build) + probe * look_up(build)
 }
 
 fn put(relation: &Plan) -> f64 {
     if is_table(relation) { BUILD_TABLE } else { BUILD_ROWS }
+}
+
+/// How much dearer a row of a build side is whose table leaves the cache, in memory that is new to the process.
+fn large(build: f64) -> f64 {
+    if build < CACHED.1 { 1.0 } else { 2.0 }
 }
 
 fn look_up(build: f64) -> f64 {
@@ -123,7 +128,7 @@ impl Model {
         };
         let mut met = self.joined.iter().filter(|j| j.pair & build != 0 && j.pair & probe != 0);
         let chain = if met.all(|j| j.chained & build != 0) { CHAINED } else { 1.0 };
-        rows * put * chain + probe_rows * look_up(rows)
+        rows * put * chain * large(rows) + probe_rows * look_up(rows)
     }
 
     fn connected(&self, a: Relations, b: Relations) -> bool {

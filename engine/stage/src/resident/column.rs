@@ -49,6 +49,12 @@ impl Column {
         let rows = parts.iter().map(|p| p.values.len()).sum();
         let values = shared(join(parts, t, rows)?);
         let zones = Zones::of(&values, t, rows)?;
+        let bounds = zones.bounds().and_then(|ends| match &ends.values {
+            Values::I32(v) => Some((v[0].into(), v[1].into())),
+            Values::I64(v) => Some((v[0], v[1])),
+            _ => None,
+        });
+        let values = values.within(bounds);
         let bytes = bytes(&values);
         let statistics = statistics(&values, &zones, t, rows, bytes)?;
         Ok(Self { values, zones, statistics, bytes })

@@ -22,8 +22,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-/// Rows stay where they are, behind a mask, as long as so many of four are live.
-const MASKED_QUARTERS: usize = 3;
+/// Rows stay where they are, behind a mask, as long as so many of a hundred are live: if the live ones are taken out at
+/// the sink at the latest, and if the sink takes the mask.
+const MASKED: (usize, usize) = (75, 33);
 
 /// Where the rows of a chunk go at the end of the program.
 pub trait RowSink {
@@ -153,13 +154,14 @@ impl Registers {
         rows
     }
 
-    /// Drops the rows where `keep`, one byte a row, is 0.
-    pub fn keep(&mut self, mut keep: Vec<u8>) {
+    /// Drops the rows where `keep`, one byte a row, is 0. `to_sink`: the sink takes rows behind a mask.
+    pub fn keep(&mut self, mut keep: Vec<u8>, to_sink: bool) {
         if let Some(mask) = &self.mask {
             keep.iter_mut().zip(mask).for_each(|(k, m)| *k &= m);
         }
         let live = filter::count(&keep);
-        let masked = live < self.rows && live * 4 >= self.rows * MASKED_QUARTERS;
+        let least = if to_sink { MASKED.1 } else { MASKED.0 };
+        let masked = live < self.rows && live * 100 >= self.rows * least;
         self.mask = Some(keep).filter(|_| live < self.rows);
         if !masked {
             self.settle();
@@ -247,6 +249,9 @@ impl Chunks {
     /// Runs the program from instruction `from`.
     pub(super) fn run(&mut self, mut regs: Registers, from: usize, sink: &mut dyn RowSink) -> Result<()> {
         let bound = Arc::clone(&self.bound);
+        // Where live rows are taken out for another reason than the sink.
+        let settled = |i: &Instr| matches!(i, Instr::Probe(_) | Instr::Call { .. });
+        let last = if sink.takes_masked() { bound.program.instrs.iter().rposition(settled).map_or(0, |at| at + 1) } else { usize::MAX };
         for (at, instr) in bound.program.instrs.iter().enumerate().skip(from) {
             if regs.rows == 0 {
                 return Ok(());
@@ -254,7 +259,7 @@ impl Chunks {
             match instr {
                 Instr::Filter { cond } => {
                     regs.sync(*cond)?;
-                    regs.keep(boolean::is_true(regs.get(*cond)?, regs.rows)?);
+                    regs.keep(boolean::is_true(regs.get(*cond)?, regs.rows)?, at >= last);
                 }
                 Instr::Probe(p) => {
                     regs.settle();

@@ -133,7 +133,7 @@ impl DiskBuild {
                 blocks.push(block);
             }
         }
-        let built = build(&blocks, &self.program, &self.sink)?;
+        let built = build(blocks, &self.program, &self.sink)?;
         held.resize(built.size());
         Ok(built.holding(Held::new(held)))
     }
@@ -143,7 +143,7 @@ impl DiskBuild {
     /// # Errors
     /// As [`build`].
     pub(super) fn nothing(&self) -> Result<Built> {
-        build(&[], &self.program, &self.sink)
+        build(vec![], &self.program, &self.sink)
     }
 
     fn keys(&self) -> usize {

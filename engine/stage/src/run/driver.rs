@@ -10,7 +10,7 @@ use super::metrics::StageMetrics;
 use super::parts::Parts;
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink};
-use super::source::{Runs, Source};
+use super::source::{Morsel, Runs, Source};
 use super::spill::Spiller;
 use super::top::FirstRows;
 use super::worker::{Engine, Limit, Worker, WorkerSink};
@@ -161,9 +161,12 @@ impl Run<'_> {
             Some(late) => (Arc::new(Bound { program: Arc::clone(&late.program), ..bound.as_ref().clone() }), late.sink.clone()),
             None => (bound, self.stage.sink().clone()),
         };
+        // Where no row is dropped it is known how many there will be. A limited memory counts what is reserved, used or not.
+        let all = source.rows().filter(|_| limit.is_none() && bound.program.keeps_rows()).unwrap_or(0);
+        let room = (all + all / 8) / threads.max(1);
         let mut workers = vec![];
         for _ in 0..threads {
-            workers.push(self.worker(&bound, &sink, device, gpu.as_ref(), limit.clone())?);
+            workers.push(self.worker(&bound, &sink, device, gpu.as_ref(), limit.clone(), room)?);
         }
         let mut workers = self.feed(&settings, workers, &source).await?;
         if gpu.is_some() {
@@ -236,6 +239,7 @@ impl Run<'_> {
         device: Device,
         gpu: Option<&Arc<DeviceSink>>,
         limit: Option<Limit>,
+        room: usize,
     ) -> Result<Worker> {
         let program = &bound.program;
         // Build sides stay until their readers are done: nobody else can make them leave.
@@ -258,7 +262,7 @@ impl Run<'_> {
             Sink::Group { keys, sets, aggregates } => {
                 WorkerSink::Group(Box::new(GroupSink::new(program, keys, aggregates)?.over(sets, bound)?))
             }
-            Sink::Build { keys, .. } => WorkerSink::Rows(RowsSink::new(program, sink.reads()).keyed(keys.len())),
+            Sink::Build { keys, .. } => WorkerSink::Rows(RowsSink::new(program, sink.reads()).keyed(keys.len()).with_room(room)),
             Sink::Sort { columns, order, fetch: Some(n), groups, .. } if !groups.is_empty() => {
                 let first = FirstRows::new(program, columns, groups, order, *n)?;
                 WorkerSink::Rows(RowsSink::new(program, columns.clone()).only(first))
@@ -385,10 +389,12 @@ impl Run<'_> {
             let (metrics, cancel, out) = (self.metrics.clone(), self.cancel.clone(), self.out.clone());
             let stage = self.stage.clone();
             tasks.push(SpawnedTask::spawn(async move {
-                while let Some(morsel) = source.next(w, &metrics.fetch).await? {
+                let mut next = source.next(w, &metrics.fetch).await?;
+                while let Some(morsel) = next {
                     cancel.check()?;
+                    let ahead = source.ahead(w, &metrics.fetch);
                     let (inputs, time) = (Arc::clone(&inputs), metrics.compute.clone());
-                    let (source, token) = (Arc::clone(&source), cancel.clone());
+                    let (at_hand, token) = (Arc::clone(&source), cancel.clone());
                     // Rows that stream away are handed on after every morsel, and within a large one.
                     let pause = out.is_some();
                     let most = if pause { 1 } else { MORSELS };
@@ -396,24 +402,29 @@ impl Run<'_> {
                         .run(move || {
                             let _timer = time.timer();
                             worker.morsel(morsel, &inputs, pause)?;
-                            for morsel in (1..most).map_while(|_| source.ready(w)) {
+                            for morsel in (1..most).map_while(|_| at_hand.ready(w)) {
                                 token.check()?;
                                 worker.morsel(morsel, &inputs, pause)?;
                             }
                             Ok(worker)
                         })
                         .await?;
-                    let Some(out) = &out else { continue };
-                    flush(&mut worker, &stage, out, &metrics).await?;
-                    while worker.has_paused() {
-                        let time = metrics.compute.clone();
-                        let going_on = move || {
-                            let _timer = time.timer();
-                            worker.go_on(pause).map(|()| worker)
-                        };
-                        worker = pool.run(going_on).await?;
+                    if let Some(out) = &out {
                         flush(&mut worker, &stage, out, &metrics).await?;
+                        while worker.has_paused() {
+                            let time = metrics.compute.clone();
+                            let going_on = move || {
+                                let _timer = time.timer();
+                                worker.go_on(pause).map(|()| worker)
+                            };
+                            worker = pool.run(going_on).await?;
+                            flush(&mut worker, &stage, out, &metrics).await?;
+                        }
                     }
+                    next = match ahead {
+                        Some(fetch) => fetched(fetch).await?,
+                        None => source.next(w, &metrics.fetch).await?,
+                    };
                 }
                 Ok::<_, Error>(worker)
             }));
@@ -480,6 +491,10 @@ impl Run<'_> {
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> DataFusionError {
     Error::bug(format!("panic in an operator below a stage: {}", crate::context::panic_text(panic))).into()
+}
+
+async fn fetched(task: SpawnedTask<Result<Option<Morsel>>>) -> Result<Option<Morsel>> {
+    task.join().await.map_err(|e| Error::bug(format!("a stage's fetch ended: {e}")))?
 }
 
 async fn joined(task: SpawnedTask<Result<Worker>>) -> Result<Worker> {

@@ -122,8 +122,7 @@ impl Run<'_> {
         let (program, sink, time) = (Arc::clone(program), self.stage.sink().clone(), self.metrics.compute.clone());
         let built = settings.pool.run(move || {
             let _timer = time.timer();
-            let built = build(&parts, &program, &sink)?;
-            drop(parts);
+            let built = build(parts, &program, &sink)?;
             reservation.resize(size(&built));
             Ok(built.holding(Held::new(reservation)))
         });

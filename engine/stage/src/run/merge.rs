@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub(super) fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Sink) -> Result<Output> {
     match sink {
         Sink::Sort { columns, visible, order, fetch, groups } => {
-            let all = join_blocks(&parts, program, columns)?;
+            let all = join_blocks(parts, program, columns)?;
             let mut block = match fetch {
                 Some(n) if !groups.is_empty() => FirstRows::new(program, columns, groups, order, *n)?.of(&all)?,
                 _ => {

@@ -209,7 +209,7 @@ impl Chunks {
 fn null(program: &crate::Program, r: Reg) -> Result<Vector> {
     if program.ty(r) == Type::Any {
         let array = arrow::array::new_null_array(program.data_type(r), 1);
-        return Ok(Vector { values: Values::Any(array), valid: None, constant: true });
+        return Ok(Vector { values: Values::Any(array), valid: None, constant: true, bounds: None });
     }
     Ok(Vector::constant(&Value::Null, program.ty(r))?)
 }

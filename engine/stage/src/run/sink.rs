@@ -354,7 +354,7 @@ impl GroupSink {
     fn group(&mut self, set: usize, regs: &Registers) -> Result<()> {
         let keys = self.sets[set].iter().map(|k| regs.get(*k)).collect::<Result<Vec<_>>>()?;
         let groups = match regs.mask() {
-            Some(mask) if !self.global => self.number_masked(&keys, mask)?,
+            Some(mask) => self.number_masked(&keys, mask)?,
             _ => self.number(&keys, regs.rows)?,
         };
         let mut at = 0;
@@ -370,16 +370,20 @@ impl GroupSink {
         Ok(())
     }
 
-    /// As [`GroupSink::number`] for the rows that `mask` has as live; the others are put into the first group.
+    /// As [`GroupSink::number`] for the rows that `mask` has as live; the others have id `u32::MAX`.
     fn number_masked(&mut self, keys: &[&Vector], mask: &[u8]) -> Result<usize> {
         self.ids.clear();
+        if self.global {
+            self.ids.extend(mask.iter().map(|m| u32::from(*m).wrapping_sub(1)));
+            return Ok(1);
+        }
         if self.groups.find_known(keys, mask.len(), Some(mask), &mut self.ids) {
             return Ok(self.len());
         }
         let Selection::Rows(rows) = select_mask(mask) else { return self.number(keys, mask.len()) };
         let live = keys.iter().map(|k| gather::gather(k, &rows)).collect::<std::result::Result<Vec<_>, _>>()?;
         let groups = self.number(&live.iter().collect::<Vec<_>>(), rows.len())?;
-        let mut ids = vec![0; mask.len()];
+        let mut ids = vec![u32::MAX; mask.len()];
         rows.iter().zip(&self.ids).for_each(|(r, id)| ids[*r as usize] = *id);
         self.ids = ids;
         Ok(groups)

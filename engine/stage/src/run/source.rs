@@ -45,6 +45,11 @@ impl<T> Runs<T> {
             if i == 0 { run.pop_front() } else { run.pop_back() }
         })
     }
+
+    /// What is left, of the pieces' own measure.
+    fn sum(&self, of: impl Fn(&T) -> usize) -> usize {
+        self.0.iter().map(|run| run.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().map(&of).sum::<usize>()).sum()
+    }
 }
 
 /// What one worker takes at a time.
@@ -75,6 +80,26 @@ impl Source {
                 Some(batch) => Ok(Some(Morsel::Batch(batch?))),
                 None => Ok(None),
             },
+        }
+    }
+
+    /// The next morsel of worker `w`, on its way while the worker is busy with the one before. None where nothing is
+    /// fetched, and at the end, when what one worker has asked for another might be without.
+    pub(super) fn ahead(self: &Arc<Self>, w: usize, fetch: &Time) -> Option<SpawnedTask<Result<Option<Morsel>>>> {
+        let Source::Groups { groups, .. } = self.as_ref() else { return None };
+        if groups.sum(|_| 1) <= groups.0.len() {
+            return None;
+        }
+        let (source, fetch) = (Arc::clone(self), fetch.clone());
+        Some(SpawnedTask::spawn(async move { source.next(w, &fetch).await }))
+    }
+
+    /// How many rows there are before the first is taken, where that is known.
+    pub(super) fn rows(&self) -> Option<usize> {
+        match self {
+            Source::Groups { groups, .. } => Some(groups.sum(RowGroup::rows)),
+            Source::Blocks { blocks, .. } => Some(blocks.sum(|b| b.rows)),
+            Source::Parts { .. } | Source::Streams { .. } => None,
         }
     }
 

@@ -22,11 +22,12 @@ simd! {
     }
 }
 
-pub(super) fn count(counts: &mut [i64], ids: &[u32], groups: usize, live: Option<&[u8]>) {
+/// `others`: some ids may be of no group.
+pub(super) fn count(counts: &mut [i64], ids: &[u32], groups: usize, live: Option<&[u8]>, others: bool) {
     match live {
         Some(live) if groups <= FEW_GROUPS => (0..groups).for_each(|g| counts[g] += i64::from(count_live(ids, live, g as u32))),
         Some(live) => ids.iter().zip(live).for_each(|(g, l)| counts[*g as usize] += i64::from(*l)),
-        None if groups == 1 => counts[0] += ids.len() as i64,
+        None if groups == 1 && !others => counts[0] += ids.len() as i64,
         None if groups <= FEW_GROUPS => (0..groups).for_each(|g| counts[g] += i64::from(count_where(ids, g as u32))),
         None => ids.iter().for_each(|g| counts[*g as usize] += 1),
     }

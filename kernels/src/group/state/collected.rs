@@ -146,7 +146,7 @@ fn owned(v: Vector) -> Vector {
         },
         values => values,
     };
-    Vector { values, ..v }
+    Vector { values, bounds: None, ..v }
 }
 
 /// Bytes of an owned register, the entries of a dictionary aside.

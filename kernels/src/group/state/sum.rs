@@ -75,7 +75,8 @@ impl Sums {
         }
     }
 
-    pub(super) fn add(&mut self, ids: &[u32], groups: usize, arg: &Vector, live: Option<&[u8]>) -> Result<()> {
+    /// `others`: some ids may be of no group; then there are few groups.
+    pub(super) fn add(&mut self, ids: &[u32], groups: usize, arg: &Vector, live: Option<&[u8]>, others: bool) -> Result<()> {
         let n = ids.len();
         let mut owned = vec![];
         let v: &[i64] = match &arg.values {
@@ -97,7 +98,11 @@ impl Sums {
             }
             None => v,
         };
-        let (lo, hi) = arith::range_i64(v);
+        let (lo, hi) = match arg.bounds {
+            // A row that does not count is 0.
+            Some((lo, hi)) => (lo.min(0), hi.max(0)),
+            None => arith::range_i64(v),
+        };
         let worst = if n == 0 { 0 } else { lo.unsigned_abs().max(hi.unsigned_abs()) };
         match worst.checked_mul(n as u64) {
             Some(most) if most <= i64::MAX as u64 => {
@@ -105,11 +110,11 @@ impl Sums {
                     self.spill(groups);
                 }
                 self.room -= most;
-                add_narrow(&mut self.narrow, ids, groups, v);
+                add_narrow(&mut self.narrow, ids, groups, v, others);
             }
             _ => {
                 let wide = self.wide.get_or_insert_with(|| vec![0; groups]);
-                ids.iter().zip(v).for_each(|(g, v)| wide[*g as usize] += i128::from(*v));
+                ids.iter().zip(v).filter(|(g, _)| **g != u32::MAX).for_each(|(g, v)| wide[*g as usize] += i128::from(*v));
             }
         }
         Ok(())
@@ -117,7 +122,7 @@ impl Sums {
 
     fn add_wide(&mut self, ids: &[u32], groups: usize, v: &[i128], live: Option<&[u8]>) -> Result<()> {
         let wide = self.spill(groups);
-        for (i, g) in ids.iter().enumerate().filter(|(i, _)| live.is_none_or(|l| l[*i] != 0)) {
+        for (i, g) in ids.iter().enumerate().filter(|(i, g)| **g != u32::MAX && live.is_none_or(|l| l[*i] != 0)) {
             let slot = &mut wide[*g as usize];
             *slot = slot.checked_add(v[i]).ok_or_else(|| overflow("Decimal128"))?;
         }
@@ -134,8 +139,8 @@ impl Sums {
     }
 }
 
-fn add_narrow(sums: &mut [i64], ids: &[u32], groups: usize, v: &[i64]) {
-    if groups == 1 {
+fn add_narrow(sums: &mut [i64], ids: &[u32], groups: usize, v: &[i64], others: bool) {
+    if groups == 1 && !others {
         sums[0] += sum_all(v);
     } else if groups <= super::FEW_GROUPS {
         (0..groups).for_each(|g| sums[g] += sum_where(v, ids, g as u32));

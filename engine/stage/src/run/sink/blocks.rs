@@ -12,20 +12,22 @@ use millstream_kernels::program::Reg;
 use millstream_kernels::{Values, Vector, gather};
 use std::sync::Arc;
 
-/// Chunks as one block.
+/// Chunks as one block. Each column of the parts is given back as soon as it is there as one.
 ///
 /// # Errors
 /// `Bug` when they differ in type.
-pub fn join_blocks(parts: &[Block], program: &Program, columns: &[Reg]) -> Result<Block> {
-    if let [one] = parts {
-        return Ok(one.clone());
+pub fn join_blocks(mut parts: Vec<Block>, program: &Program, columns: &[Reg]) -> Result<Block> {
+    if parts.len() == 1
+        && let Some(one) = parts.pop()
+    {
+        return Ok(one);
     }
     let rows = parts.iter().map(|p| p.rows).sum();
+    let mut parts: Vec<_> = parts.into_iter().map(|p| p.columns.into_iter()).collect();
     let columns = columns
         .iter()
-        .enumerate()
-        .map(|(i, r)| {
-            let column: Vec<Vector> = parts.iter().map(|p| p.columns[i].clone()).collect();
+        .map(|r| {
+            let column: Vec<Vector> = parts.iter_mut().filter_map(Iterator::next).collect();
             if column.is_empty() && program.ty(*r) == millstream_kernels::program::Type::Any {
                 return Ok(Vector::new(Values::Any(arrow::array::new_empty_array(program.data_type(*r)))));
             }
@@ -39,7 +41,7 @@ pub fn join_blocks(parts: &[Block], program: &Program, columns: &[Reg]) -> Resul
 ///
 /// # Errors
 /// As [`Built::new`].
-pub fn build(parts: &[Block], program: &Program, sink: &Sink) -> Result<Built> {
+pub fn build(parts: Vec<Block>, program: &Program, sink: &Sink) -> Result<Built> {
     let Sink::Build { keys, columns, null_equals_null } = sink else { return Err(Error::bug("build sink expected")) };
     let all: Vec<Reg> = keys.iter().chain(columns).copied().collect();
     let mut block = join_blocks(parts, program, &all)?;

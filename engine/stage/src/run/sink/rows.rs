@@ -31,6 +31,11 @@ impl RowsSink {
         Self { keys, ..self }
     }
 
+    /// A sink with room for so many rows.
+    pub(in crate::run) fn with_room(self, rows: usize) -> Self {
+        Self { columns: self.columns.into_iter().map(|c| c.with_room(rows)).collect(), ..self }
+    }
+
     /// A sink of the first rows of each group.
     pub(in crate::run) fn only(self, first: FirstRows) -> Self {
         Self { first: Some(Box::new(first)), ..self }
