@@ -8,7 +8,7 @@
 
 use super::DeviceProgram;
 use super::kernel::{Capabilities, Kernel, SELECT_PASSES, head};
-use super::lower::{Kind, Lowering, Placed, PlacedTable};
+use super::lower::{Kind, Lowering, Placed, PlacedTable, Register};
 use crate::{Error, ErrorKind, Result};
 use millstream_shaders as shaders;
 use millstream_shaders::layout::{Output, PARAM_WORDS_MAX, SELECTED_BITS, TILE_WORDS, WORKGROUP_SIZE};
@@ -84,6 +84,36 @@ impl Stores {
         self.flags.push(format!("select(0u, {}u, {condition})", 1u32 << bit));
         self.flags.len() - 1
     }
+
+    /// Stores the value of `register` in the part that begins at `at`.
+    fn value(&mut self, register: &Register, at: &str) -> Result<()> {
+        let value = &register.value;
+        let _ = match register.kind {
+            Kind::Int64 => writeln!(
+                self.text,
+                "    selected[{at} + 2u * to] = int64_low({value});\n    selected[{at} + 2u * to + 1u] = int64_high({value});"
+            ),
+            Kind::Row => {
+                let valid = register.valid.as_deref().unwrap_or("true");
+                writeln!(self.text, "    selected[{at} + to] = select(0xffffffffu, {value}, {valid});")
+            }
+            _ => writeln!(self.text, "    selected[{at} + to] = bitcast<u32>({});", register.as_i32()?),
+        };
+        Ok(())
+    }
+}
+
+/// The words of the sets that are read, behind all other parameters.
+fn append_sets(lowering: &mut Lowering, sets: &[&[u32]]) -> Result<()> {
+    for (set, word) in std::mem::take(&mut lowering.sets) {
+        let bits = sets.get(set).ok_or_else(|| Error::bug("a set of codes that was not given"))?;
+        lowering.params[word] = lowering.params.len() as u32;
+        if lowering.params.len() + bits.len() > PARAM_WORDS_MAX {
+            return Err(Error::unsupported("gpu: a set of codes with too many of them"));
+        }
+        lowering.params.extend_from_slice(bits);
+    }
+    Ok(())
 }
 
 impl Kernel {
@@ -129,28 +159,10 @@ impl Kernel {
         }
         for register in registers.iter().filter(|r| r.kind != Kind::Bool) {
             let at = lowering.param(output.add(if register.kind == Kind::Int64 { 2 } else { 1 }))?;
-            let value = &register.value;
-            let _ = match register.kind {
-                Kind::Int64 => writeln!(
-                    stores.text,
-                    "    selected[{at} + 2u * to] = int64_low({value});\n    selected[{at} + 2u * to + 1u] = int64_high({value});"
-                ),
-                Kind::Row => {
-                    let valid = register.valid.as_deref().unwrap_or("true");
-                    writeln!(stores.text, "    selected[{at} + to] = select(0xffffffffu, {value}, {valid});")
-                }
-                _ => writeln!(stores.text, "    selected[{at} + to] = bitcast<u32>({});", register.as_i32()?),
-            };
+            stores.value(register, &at)?;
         }
         let (output_words, returned) = output.finish(capabilities)?;
-        for (set, word) in std::mem::take(&mut lowering.sets) {
-            let bits = sets.get(set).ok_or_else(|| Error::bug("a set of codes that was not given"))?;
-            lowering.params[word] = lowering.params.len() as u32;
-            if lowering.params.len() + bits.len() > PARAM_WORDS_MAX {
-                return Err(Error::unsupported("gpu: a set of codes with too many of them"));
-            }
-            lowering.params.extend_from_slice(bits);
-        }
+        append_sets(&mut lowering, sets)?;
         let mut source = head(table_buffers, Output::Rows, capabilities);
         let _ = writeln!(source, "fn counts_at() -> u32 {{ return {counts_at}; }}");
         let _ = writeln!(source, "fn survives(row: u32) -> bool {{\n{survives}    return true;\n}}");

@@ -10,7 +10,6 @@ use millstream_kernels::gpu::{CapabilityClass, Fault};
 const QUERIES: &[(&str, &str)] = &[
     ("select * from t where k < 20 and d > date '1970-01-20'", "collect"),
     ("select s, f, k * 2 + 1, case when b then v else -v end, d is null from t where v > 0 or k = 3", "collect"),
-    ("select k + 1, v * 2, b and k > 3 from t", "collect"),
     ("select s, upper(s), f from t where s like 's1%' and k > 7 and f < 0.5", "collect"),
     ("select s, name, weight, v from t join dim on k = dk", "collect"),
     ("select s, name, v + weight from t join dim on k = dk where v > weight * 100 and name like 'n1%'", "collect"),
@@ -32,7 +31,6 @@ const QUERIES: &[(&str, &str)] = &[
     ("select s, v, k from t where v > 480000 order by v desc, k, s limit 50", "top-n"),
     ("select s, v, k from t where k * 3 between 30 and 60 order by v, k, s, d", "sort"),
     ("select k, count(distinct w) from t where k < 5 group by k", "group"),
-    ("select * from empty where k > 3", "collect"),
     // Strings by their codes, in filters and as keys; keys of two columns; keys too far apart for an array.
     ("select k, v from t where s = 's3' or s like 's1%' or s in ('s20', 's22')", "collect"),
     ("select k, v from t where coalesce(s, 's3') = 's3' and v > 0", "collect"),
@@ -111,7 +109,7 @@ async fn after_a_fault_the_cpu_goes_on() {
     }
     let _alone = alone().await;
     let (cpu, gpu) = (registered(Preference::Cpu).await, registered(Preference::Gpu).await);
-    for (sql, _) in [QUERIES[0], QUERIES[5], QUERIES[10], QUERIES[14], QUERIES[16]] {
+    for (sql, _) in [QUERIES[0], QUERIES[4], QUERIES[9], QUERIES[13], QUERIES[15]] {
         let want = run(&cpu, sql, CapabilityClass::Floor, 1).await.lines();
         for fault in [Fault::Submit, Fault::OutOfMemory, Fault::Lost, Fault::Panic] {
             run(&gpu, sql, CapabilityClass::Floor, 1).await;

@@ -243,21 +243,12 @@ impl<'a> Places<'a> {
         inputs.dedup();
         tables.iter_mut().for_each(|t| t.instrs = self.over_table(t));
 
-        let mut host: Vec<Instr> = vec![];
-        let mut read: Vec<Reg> = inputs.iter().chain(keys).copied().chain(floats.iter().map(|(r, _)| *r)).collect();
-        for (at, i) in self.program.instrs.iter().enumerate().rev() {
-            let constant = matches!(i, Instr::Const { out, .. } if read.contains(out));
-            if constant || self.is_on_host(at, i) {
-                read.extend(i.reads());
-                host.push(i.clone());
-            }
-        }
-        host.reverse();
-
+        let host = self.host_part(inputs.iter().chain(keys).copied().chain(floats.iter().map(|(r, _)| *r)).collect());
         // The device's registers: inputs, the code of the group, floats, everything else.
         let code = inputs.len() as Reg;
         let first_float = code + Reg::from(!keys.is_empty());
         let width: usize = floats.iter().map(|(_, form)| form.columns()).sum();
+        let column = |at: usize| first_float + floats[..at].iter().map(|(_, form)| form.columns() as Reg).sum::<Reg>();
         let mut numbers: HashMap<Reg, Reg> = inputs.iter().enumerate().map(|(n, r)| (*r, n as Reg)).collect();
         for r in written {
             let next = numbers.len() as Reg + 1 + width as Reg;
@@ -274,26 +265,10 @@ impl<'a> Places<'a> {
             let (mut arg, mut filter) = (call.args.first().copied(), call.filter);
             let ty = arg.map_or(Type::I64, |r| self.program.ty(r));
             let float = |form| floats.iter().position(|f| ty == Type::F64 && Some(f.0) == call.args.first().copied() && f.1 == form);
-            let (halves, ordered) = (float(Form::Halves), float(Form::Ordered));
-            let column = |at: usize| first_float + floats[..at].iter().map(|(_, form)| form.columns() as Reg).sum::<Reg>();
+            let floats = (float(Form::Halves).map(|at| (at, column(at))), float(Form::Ordered).map(column));
             arg.iter_mut().chain(filter.as_mut()).for_each(&mut number);
             for op in call.function.states() {
-                let next = of_groups.len();
-                let mut aggregate = |arg, ty| of_groups.push(Aggregate { op, arg, filter, ty });
-                match (op, halves, ordered) {
-                    (AggregateOp::Sum, Some(float), _) => {
-                        (0..2).for_each(|half| aggregate(Some(column(float) + half), Type::I64));
-                        made.push(Made::Sum { high: next, float });
-                    }
-                    (AggregateOp::Min | AggregateOp::Max, _, Some(float)) => {
-                        aggregate(Some(column(float)), Type::I64);
-                        made.push(Made::Ordered(next));
-                    }
-                    _ => {
-                        aggregate(arg, ty);
-                        made.push(Made::Exact(next));
-                    }
-                }
+                made.push(aggregate(Aggregate { op, arg, filter, ty }, floats, &mut of_groups));
             }
         }
         if let Some(r) = unknown {
@@ -309,6 +284,20 @@ impl<'a> Places<'a> {
         let device =
             DeviceProgram { inputs: types, instrs, constants: vec![], keys: keyed, aggregates: of_groups, outputs: vec![], sets: vec![] };
         Ok(Split { host, inputs, keys: keys.clone(), device, floats, made, tables })
+    }
+
+    /// What the host runs so that `read` is there.
+    fn host_part(&self, mut read: Vec<Reg>) -> Vec<Instr> {
+        let mut host: Vec<Instr> = vec![];
+        for (at, i) in self.program.instrs.iter().enumerate().rev() {
+            let constant = matches!(i, Instr::Const { out, .. } if read.contains(out));
+            if constant || self.is_on_host(at, i) {
+                read.extend(i.reads());
+                host.push(i.clone());
+            }
+        }
+        host.reverse();
+        host
     }
 
     /// The device's instructions, still in the program's registers, and the tables they gather from.
@@ -370,6 +359,28 @@ impl<'a> Places<'a> {
         }
         out.reverse();
         out
+    }
+}
+
+/// The aggregates of the device for a state of the sink that would be `a`. `floats`, where its argument is one: entry and
+/// register of the halves, register of the order.
+fn aggregate(a: Aggregate, floats: (Option<(usize, Reg)>, Option<Reg>), all: &mut Vec<Aggregate>) -> Made {
+    let next = all.len();
+    let mut integers = |register| all.push(Aggregate { arg: Some(register), ty: Type::I64, ..a });
+    match (a.op, floats) {
+        (AggregateOp::Sum, (Some((float, register)), _)) => {
+            integers(register);
+            integers(register + 1);
+            Made::Sum { high: next, float }
+        }
+        (AggregateOp::Min | AggregateOp::Max, (_, Some(register))) => {
+            integers(register);
+            Made::Ordered(next)
+        }
+        _ => {
+            all.push(a);
+            Made::Exact(next)
+        }
     }
 }
 
