@@ -44,13 +44,14 @@ pub fn covers(stage: &StageExec) -> Result<String, String> {
         return Ok(format!("{} instructions on the device, {host} on the host", split.device.instrs.len()));
     }
     let nothing = || format!("no compute shader covers a {} sink, and nothing before it that one covers", sink.name());
+    let refused = refused.filter(|_| matches!(sink, Sink::Group { .. }));
     match (select::split(program, &sink.reads(), &vec![Lookup::Only; stage.builds().len()]), refused) {
         (Some(split), refused) => {
-            let why = refused.map_or_else(String::new, |why| format!("; the sink on the host: {why}"));
+            let why = refused.map_or_else(String::new, |why| format!("; groups on the host: {why}"));
             Ok(format!("{} instructions on the device, {} on the host{why}", split.device.instrs.len(), split.rest.len()))
         }
-        (None, Some(why)) if matches!(sink, Sink::Group { .. }) => Err(why),
-        (None, _) => Err(nothing()),
+        (None, Some(why)) => Err(why),
+        (None, None) => Err(nothing()),
     }
 }
 
