@@ -39,6 +39,12 @@ constants! {
     CELL_SUM = 1;
     /// A cell of one word that keeps the greatest.
     CELL_GREATEST = 2;
+    /// Words of the bitmap of a tile: of the rows that one workgroup looks at together.
+    TILE_WORDS = WORKGROUP_SIZE / 32;
+    /// Where the number of rows that survive lies, in the words of a kernel that selects rows.
+    SELECTED_TOTAL = 0;
+    /// Where the bitmap of the rows begins there.
+    SELECTED_BITS = 1;
 }
 
 /// Words of workgroup memory that a group table may take: the floor's 16 KiB.
@@ -47,8 +53,8 @@ pub const LOCAL_WORDS_MAX: u32 = 4096;
 pub const REPLICAS_MAX: u32 = 32;
 /// Binding of [`Params`].
 pub const BINDING_PARAMS: u32 = 0;
-/// Binding of the group accumulators, read and written.
-pub const BINDING_GROUPS: u32 = 1;
+/// Binding of what a kernel makes, read and written: group accumulators or selected rows.
+pub const BINDING_OUTPUT: u32 = 1;
 /// Binding of the chunk of input columns.
 pub const BINDING_COLUMNS: u32 = 2;
 /// Binding of the first buffer of join tables; the others follow.
@@ -120,8 +126,8 @@ uniform! {
         stride: u32,
         /// Groups of the sink.
         groups: u32,
-        /// Unused; keeps the next field at a multiple of 16.
-        padding: u32,
+        /// Tiles of [`WORKGROUP_SIZE`] rows.
+        tiles: u32,
         /// Parameters of the program, in the order in which its kernel was generated.
         words: [Words4; PARAM_VECTORS],
     }
@@ -130,7 +136,8 @@ uniform! {
 impl Params {
     /// Parameters of a dispatch. `words` beyond [`PARAM_WORDS_MAX`] are the caller's bug and cut off.
     pub fn new(rows: u32, stride: u32, groups: u32, words: &[u32]) -> Self {
-        let mut params = Self { rows, stride, groups, padding: 0, words: [Words4::default(); PARAM_VECTORS] };
+        let tiles = rows.div_ceil(WORKGROUP_SIZE);
+        let mut params = Self { rows, stride, groups, tiles, words: [Words4::default(); PARAM_VECTORS] };
         for (vector, chunk) in params.words.iter_mut().zip(words.chunks(4)) {
             vector.0[..chunk.len()].copy_from_slice(chunk);
         }
@@ -143,13 +150,32 @@ impl Params {
     }
 }
 
+/// What a kernel makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Accumulators of groups: the array `groups` of atomic words.
+    Groups,
+    /// Rows that survive a program: the array `selected` of words.
+    Rows,
+    /// The slots of join tables, beside what they are made from: the array `index` of atomic words.
+    Index,
+}
+
 /// The head of every kernel: constants, uniform and bindings, with `tables` buffers of join tables
-/// named `tables0`, `tables1` and so on.
-pub fn declarations(tables: usize) -> String {
+/// named `tables0`, `tables1` and so on. A kernel that makes an index reads nothing else.
+pub fn declarations(tables: usize, output: Output) -> String {
     let mut out = constants_wgsl();
     out += &Params::wgsl();
     let _ = writeln!(out, "@group(0) @binding({BINDING_PARAMS}) var<uniform> params: Params;");
-    let _ = writeln!(out, "@group(0) @binding({BINDING_GROUPS}) var<storage, read_write> groups: array<atomic<u32>>;");
+    let array = match output {
+        Output::Groups => "groups: array<atomic<u32>>",
+        Output::Rows => "selected: array<u32>",
+        Output::Index => "index: array<atomic<u32>>",
+    };
+    let _ = writeln!(out, "@group(0) @binding({BINDING_OUTPUT}) var<storage, read_write> {array};");
+    if output == Output::Index {
+        return out;
+    }
     let _ = writeln!(out, "@group(0) @binding({BINDING_COLUMNS}) var<storage, read> columns: array<u32>;");
     for i in 0..tables {
         let binding = BINDING_TABLES as usize + i;

@@ -8,13 +8,15 @@
 //! INT64_PAIR | INT64_NATIVE 64-bit arithmetic, one API        by what the device has
 //! CELLS, MERGE, SETTLE      exact accumulators of groups      u32 atomics only
 //! GROUP_LOCAL | GROUP_GLOBAL  the loop over the rows          calls code generated per program
+//! HASH, INSERT              join tables by hash           slots claimed by compare and exchange
+//! SELECT                    rows that survive, in order       bitmap, scan, compaction; calls generated code
 //! ```
 
 pub mod layout;
 pub mod portable;
 mod table;
 
-pub use table::{CELLS, GROUP_GLOBAL, GROUP_LOCAL, INT64_NATIVE, INT64_PAIR, MERGE, Needs, SETTLE, SHADERS, Shader};
+pub use table::{CELLS, GROUP_GLOBAL, GROUP_LOCAL, HASH, INSERT, INT64_NATIVE, INT64_PAIR, MERGE, Needs, SELECT, SETTLE, SHADERS, Shader};
 
 #[cfg(test)]
 mod tests;

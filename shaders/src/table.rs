@@ -1,6 +1,6 @@
 //! The typed table of shader sources.
 
-use crate::layout;
+use crate::layout::{self, Output};
 
 /// What a shader needs of the device beyond the floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Shader {
     pub source: &'static str,
     /// What it needs of the device.
     pub needs: Needs,
+    /// What it makes.
+    pub output: Output,
     /// Parameters with an example each, for validation on its own.
     example: &'static [(&'static str, &'static str)],
     /// What generated code supplies, as stubs, for validation on its own.
@@ -37,12 +39,12 @@ impl Shader {
     /// A complete module around this shader, with stubs for what generated code supplies.
     pub fn standalone(&self) -> String {
         let before: String = self.after.iter().map(|shader| shader.with(shader.example)).collect();
-        layout::declarations(1) + &self.stubs.concat() + &before + &self.with(self.example)
+        layout::declarations(1, self.output) + &self.stubs.concat() + &before + &self.with(self.example)
     }
 }
 
 const fn shader(name: &'static str, source: &'static str) -> Shader {
-    Shader { name, source, needs: Needs::Floor, example: &[], stubs: &[], after: &[] }
+    Shader { name, source, needs: Needs::Floor, output: Output::Groups, example: &[], stubs: &[], after: &[] }
 }
 
 /// 64-bit integers as pairs of words.
@@ -79,5 +81,32 @@ pub const GROUP_GLOBAL: Shader = Shader {
 /// The step between the passes of 64-bit least and greatest values.
 pub const SETTLE: Shader = Shader { stubs: &[CELL_STUBS], ..shader("settle", include_str!("../wgsl/settle.wgsl")) };
 
+/// Which rows survive a program, and each of them at its place.
+pub const SELECT: Shader = Shader {
+    output: Output::Rows,
+    stubs: &[
+        "fn counts_at() -> u32 { return params.words[0].x; }\n",
+        "fn survives(row: u32) -> bool { return columns[row] != 0u; }\n",
+        "fn fill_row(row: u32, to: u32) -> bool { selected[params.words[0].y + to] = row; return true; }\n",
+    ],
+    ..shader("select", include_str!("../wgsl/select.wgsl"))
+};
+
+/// The hash of a key.
+pub const HASH: Shader = shader("hash", include_str!("../wgsl/hash.wgsl"));
+
+/// Rows into the slots of a join table.
+pub const INSERT: Shader = Shader {
+    output: Output::Index,
+    stubs: &[
+        "fn slots_at() -> u32 { return params.words[0].x; }\n",
+        "fn slot_mask() -> u32 { return params.words[0].y; }\n",
+        "fn codes_at() -> u32 { return params.words[0].z; }\n",
+        "fn heads_at() -> u32 { return params.words[0].w; }\n",
+    ],
+    after: &[HASH],
+    ..shader("insert", include_str!("../wgsl/insert.wgsl"))
+};
+
 /// Every shader.
-pub const SHADERS: &[Shader] = &[INT64_PAIR, INT64_NATIVE, CELLS, MERGE, GROUP_LOCAL, GROUP_GLOBAL, SETTLE];
+pub const SHADERS: &[Shader] = &[INT64_PAIR, INT64_NATIVE, CELLS, MERGE, GROUP_LOCAL, GROUP_GLOBAL, SETTLE, SELECT, HASH, INSERT];

@@ -20,7 +20,7 @@ fn validation_rejects_a_broken_shader() {
 
 #[test]
 fn the_uniform_lies_in_wgsl_as_in_rust() {
-    let module = portable::validate(&layout::declarations(1), Needs::Floor).unwrap();
+    let module = portable::validate(&layout::declarations(1, layout::Output::Groups), Needs::Floor).unwrap();
     let (size, fields) = module.struct_layout("Params").unwrap();
     assert_eq!(size as usize, size_of::<Params>());
     let expected: Vec<(String, u32)> = Params::offsets().into_iter().map(|(name, at)| (name.to_string(), at as u32)).collect();

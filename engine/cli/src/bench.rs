@@ -1,5 +1,6 @@
 //! `millstream bench`: runs a suite, verifies its answers, prints a line a query.
 
+mod coverage;
 mod jobs;
 mod latency;
 mod machine;
@@ -8,13 +9,14 @@ mod report;
 mod usage;
 mod windows;
 
-use crate::args::{BenchArgs, Common, Storage};
+use crate::args::{BenchArgs, Common, DeviceArg, Storage};
 use crate::generate;
 use crate::progress::Bar;
 use crate::screen::print;
 use crate::{Outcome, Usage};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use coverage::Coverage;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::physical_plan::ExecutionPlan;
 use millstream::{Profile, Session, profile_of};
@@ -73,7 +75,7 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     }
     let mut results = vec![];
     print(&format!("{:>5} {:>10} {:>8}  {:<8} stages\n", "query", "median ms", "rows", "verified"))?;
-    let mut failed = vec![];
+    let (mut failed, mut coverage) = (vec![], Coverage::default());
     let chosen: Vec<&Query> = suite.queries.iter().filter(|q| a.queries.is_empty() || a.queries.iter().any(|id| id == q.id)).collect();
     let bar = Bar::new(chosen.len() as u64, "{bar:30} {pos}/{len} {msg} {elapsed}");
     for (at, q) in chosen.into_iter().enumerate() {
@@ -83,9 +85,13 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
         if m.error.is_some() || m.verified == Some(false) || (a.verify && m.verified.is_none()) {
             failed.push(q.id);
         }
+        coverage.add(q.id, &m.profile);
         results.push(report::query(q, &m));
     }
     drop(bar);
+    if common.device == DeviceArg::Gpu {
+        print(&format!("\n{coverage}"))?;
+    }
     if let Some(file) = &a.json {
         report::write(file, &report::suite(a, scale, common, &results))?;
     }

@@ -63,7 +63,7 @@ pub use millstream_plan::Preference;
 /// ```
 #[cfg(feature = "polars")]
 pub use polars;
-pub use profile::{Profile, StageReport, StockReport, profile_of, stage_of};
+pub use profile::{GpuReport, Profile, StageReport, StockReport, profile_of, stage_of};
 pub use rows::Rows;
 pub use session::{Options, Session};
 pub use stores::StoreOptions;

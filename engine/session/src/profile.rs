@@ -4,7 +4,8 @@ use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{MetricValue, MetricsSet};
-use millstream_stage::StageExec;
+use millstream_kernels::program::Instr;
+use millstream_stage::{Sink, StageExec};
 use std::fmt;
 use std::sync::Arc;
 
@@ -61,6 +62,34 @@ pub struct StageReport {
     pub spills: usize,
     /// Runs on the CPU after all of a stage that was placed on a GPU.
     pub fallbacks: usize,
+    /// Whether it filters, joins or groups; otherwise it only computes, sorts, collects or fills a join table.
+    pub is_work: bool,
+    /// What a GPU did of it.
+    pub gpu: GpuReport,
+}
+
+/// What a GPU did of a stage. Times are milliseconds of the device's thread.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let table = millstream::Session::new()?.sql("select count(*) from (values (1)) t(a) where a > 0").await?;
+/// assert_eq!(table.stages().await?.stages[0].gpu.rows, 0);
+/// # Ok::<(), millstream::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GpuReport {
+    /// Rows of the input that did not need the CPU instead.
+    pub rows: usize,
+    /// Copying columns and join tables to the device.
+    pub upload_ms: f64,
+    /// Compiling kernels that were not known.
+    pub compile_ms: f64,
+    /// Kernels, from submission to completion.
+    pub kernel_ms: f64,
+    /// Copying results back.
+    pub readback_ms: f64,
+    /// Bytes both ways.
+    pub bytes: usize,
 }
 
 /// One stock operator.
@@ -151,7 +180,21 @@ fn stage_report(stage: &StageExec) -> StageReport {
         elapsed_ms: milliseconds(value("stage_time")),
         spills: metrics.spill_count().unwrap_or(0),
         fallbacks: value("gpu_fallbacks"),
+        is_work: is_work(stage),
+        gpu: GpuReport {
+            rows: value("gpu_rows"),
+            upload_ms: milliseconds(value("gpu_upload_time")),
+            compile_ms: milliseconds(value("gpu_compile_time")),
+            kernel_ms: milliseconds(value("gpu_kernel_time")),
+            readback_ms: milliseconds(value("gpu_readback_time")),
+            bytes: value("gpu_upload_bytes") + value("gpu_readback_bytes"),
+        },
     }
+}
+
+fn is_work(stage: &StageExec) -> bool {
+    let works = |i: &Instr| matches!(i, Instr::Filter { .. } | Instr::Probe(_));
+    matches!(stage.sink(), Sink::Group { .. }) || stage.program().instrs.iter().any(works)
 }
 
 /// The labels of the stage's `table_rows` metrics.

@@ -2,6 +2,7 @@
 
 use super::adapter::{AdapterInfo, CapabilityClass};
 use super::kernel::Capabilities;
+use super::rows::RowRun;
 use super::run::{GroupRun, RunOptions};
 use super::worker::{Job, Shared, Worker, serve};
 use super::{DeviceProgram, HostTable};
@@ -143,6 +144,14 @@ impl Device {
     /// `Closed` when the device is gone. See [`GroupRun`] for what the rows can make of it.
     pub fn prepare(self: &Arc<Self>, program: DeviceProgram, tables: &[HostTable], options: RunOptions) -> Result<GroupRun> {
         GroupRun::new(Arc::clone(self), program, tables, options)
+    }
+
+    /// Begins a run of `program` against `tables` that selects rows: its keys and aggregates are not looked at.
+    ///
+    /// # Errors
+    /// As [`Device::prepare`].
+    pub fn prepare_rows(self: &Arc<Self>, program: DeviceProgram, tables: &[HostTable], options: RunOptions) -> Result<RowRun> {
+        RowRun::new(Arc::clone(self), program, tables, options)
     }
 
     /// Device memory held, after everything asked for so far is done.

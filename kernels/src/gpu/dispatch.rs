@@ -2,12 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
 
-use super::kernel::Kernel;
+use super::index::Index;
+use super::kernel::{Kernel, Pass};
 use super::partials::Timings;
 use super::pool::{Lease, Role};
 use super::worker::{Worker, cancelled};
 use crate::{Error, ErrorKind, Result};
-use millstream_shaders::layout::{BINDING_COLUMNS, BINDING_GROUPS, BINDING_PARAMS, BINDING_TABLES, Params, WORKGROUP_SIZE};
+use millstream_shaders::layout::{BINDING_COLUMNS, BINDING_OUTPUT, BINDING_PARAMS, BINDING_TABLES, Params, SELECTED_TOTAL, WORKGROUP_SIZE};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -20,9 +21,8 @@ const KERNELS_MAX: usize = 64;
 /// A compiled kernel.
 pub(super) struct Compiled {
     layout: wgpu::BindGroupLayout,
-    high: wgpu::ComputePipeline,
-    /// The second pass and the step before it.
-    low: Option<(wgpu::ComputePipeline, wgpu::ComputePipeline)>,
+    /// One a pass.
+    pipelines: Vec<wgpu::ComputePipeline>,
 }
 
 /// What a run holds on the device.
@@ -31,9 +31,10 @@ pub(super) struct RunBuffers {
     columns: Option<Lease>,
     params: Option<Lease>,
     tables: Vec<(Lease, u64)>,
-    groups: Option<(Lease, u64)>,
+    /// Groups or selected rows, and how many bytes of it count.
+    output: Option<(Lease, u64)>,
     readback: Option<Lease>,
-    /// The groups hold rows of this run.
+    /// The output holds groups of this run.
     counting: bool,
     /// A step failed: nobody knows what is in these buffers, or whether they exist.
     failed: bool,
@@ -65,8 +66,8 @@ impl Worker {
         result
     }
 
-    /// Begins run `id` with its join tables.
-    pub fn open_run(&mut self, id: u64, tables: &[Vec<u32>], cancel: &AtomicBool) -> Result<Timings> {
+    /// Begins run `id` with its join tables; those by hash get their slots filled.
+    pub fn open_run(&mut self, id: u64, tables: &[Vec<u32>], to_fill: &[Index], cancel: &AtomicBool) -> Result<Timings> {
         let started = Instant::now();
         self.step(id, |worker, run| {
             let mut timings = Timings::default();
@@ -84,25 +85,47 @@ impl Worker {
                 worker.wait(&copied, cancel)?;
             }
             timings.upload_ns = elapsed_ns(started);
+            let started = Instant::now();
+            to_fill.iter().try_for_each(|index| worker.fill_slots(run, index, cancel))?;
+            timings.kernel_ns = elapsed_ns(started);
             Ok(timings)
         })
+    }
+
+    /// Makes a hash table of the rows and keys that lie beside its slots.
+    fn fill_slots(&mut self, run: &RunBuffers, index: &Index, cancel: &AtomicBool) -> Result<()> {
+        let (kernel, words, workgroups) = index.kernel(self.workgroups_max);
+        let compiled = self.compiled(&kernel)?;
+        let missing = || Error::bug("a run has no parameters or no such table on the device");
+        let (table, bytes) = run.tables.get(index.buffer).ok_or_else(missing)?;
+        let params = run.params.as_ref().ok_or_else(missing)?;
+        self.queue.write_buffer(&params.buffer, 0, bytemuck::bytes_of(&words));
+        let bound = vec![(BINDING_PARAMS, &params.buffer, size_of::<Params>() as u64), (BINDING_OUTPUT, &table.buffer, *bytes)];
+        let bind_group = self.bind_group(&compiled, bound);
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        record(&mut encoder, &compiled, &bind_group, kernel.passes, workgroups);
+        let done = self.submit(Some(encoder.finish()))?;
+        self.wait(&done, cancel)
     }
 
     /// Runs one chunk and gives its memory back.
     pub fn chunk(&mut self, id: u64, chunk: Chunk) -> Result<(Vec<u32>, Timings)> {
         let mut timings = Timings { chunks: 1, ..Timings::default() };
-        self.step(id, |worker, run| {
-            cancelled(&chunk.cancel)?;
-            let started = Instant::now();
-            let compiled = worker.compiled(&chunk.kernel)?;
-            timings.compile_ns = elapsed_ns(started);
-            worker.upload(run, &chunk, &mut timings)?;
-            let started = Instant::now();
-            worker.dispatch(run, &chunk, &compiled)?;
-            timings.kernel_ns = elapsed_ns(started);
-            Ok(())
-        })?;
+        self.step(id, |worker, run| worker.compute(run, &chunk, &mut timings))?;
         Ok((chunk.words, timings))
+    }
+
+    /// Uploads a chunk and runs its kernel.
+    fn compute(&mut self, run: &mut RunBuffers, chunk: &Chunk, timings: &mut Timings) -> Result<()> {
+        cancelled(&chunk.cancel)?;
+        let started = Instant::now();
+        let compiled = self.compiled(&chunk.kernel)?;
+        timings.compile_ns = elapsed_ns(started);
+        self.upload(run, chunk, timings)?;
+        let started = Instant::now();
+        self.dispatch(run, chunk, &compiled)?;
+        timings.kernel_ns = elapsed_ns(started);
+        Ok(())
     }
 
     /// The groups of run `id` as words; the next chunk begins with empty ones.
@@ -110,26 +133,62 @@ impl Worker {
         let started = Instant::now();
         self.step(id, |worker, run| {
             let mut timings = Timings::default();
-            let Some(bytes) = run.groups.as_ref().map(|(_, bytes)| *bytes) else {
+            let Some(bytes) = run.output.as_ref().map(|(_, bytes)| *bytes) else {
                 return Ok((Vec::new(), timings));
             };
-            let readback = worker.lease(Role::Readback, bytes)?;
-            let readback = run.readback.insert(readback);
-            let mut encoder = worker.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            if let Some((groups, _)) = &run.groups {
-                encoder.copy_buffer_to_buffer(&groups.buffer, 0, &readback.buffer, 0, Some(bytes));
-            }
-            let copied = worker.submit(Some(encoder.finish()))?;
-            let words = worker.read(&readback.buffer, bytes, &copied, cancel)?;
-            let groups = run.groups.take().map(|(lease, _)| lease);
-            run.counting = false;
-            for lease in groups.into_iter().chain(run.readback.take()) {
-                worker.pool.give(lease);
-            }
+            let words = worker.home(run, &[(0, bytes / 4)], cancel)?;
+            worker.let_go(run);
             timings.readback_bytes = bytes;
             timings.readback_ns = elapsed_ns(started);
             Ok((words, timings))
         })
+    }
+
+    /// Runs one chunk that selects rows. Of the parts of its output, given as first word and words a row,
+    /// those of the rows that survive come back, one after the other, and how many rows these are.
+    pub fn select(&mut self, id: u64, chunk: Chunk, parts: &[(u32, u32)]) -> Result<(u32, Vec<u32>, Timings)> {
+        let mut timings = Timings { chunks: 1, ..Timings::default() };
+        self.step(id, |worker, run| {
+            worker.compute(run, &chunk, &mut timings)?;
+            let started = Instant::now();
+            let total = worker.home(run, &[(u64::from(SELECTED_TOTAL), 1)], &chunk.cancel)?;
+            let rows = total.first().copied().unwrap_or(0);
+            let spans: Vec<_> = parts.iter().map(|(at, words)| (u64::from(*at), u64::from(*words) * u64::from(rows))).collect();
+            let words = if rows == 0 { vec![] } else { worker.home(run, &spans, &chunk.cancel)? };
+            worker.let_go(run);
+            timings.readback_bytes = (total.len() + words.len()) as u64 * 4;
+            timings.readback_ns = elapsed_ns(started);
+            Ok((rows, words, timings))
+        })
+    }
+
+    /// Copies spans of the output, given as first word and number of words, to the host.
+    fn home(&mut self, run: &mut RunBuffers, spans: &[(u64, u64)], cancel: &AtomicBool) -> Result<Vec<u32>> {
+        let bytes = 4 * spans.iter().map(|(_, words)| words).sum::<u64>();
+        let readback = self.lease(Role::Readback, bytes)?;
+        let readback = run.readback.insert(readback);
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut to = 0;
+        for (at, words) in spans {
+            if let Some((output, _)) = &run.output {
+                encoder.copy_buffer_to_buffer(&output.buffer, 4 * at, &readback.buffer, to, Some(4 * words));
+            }
+            to += 4 * words;
+        }
+        let copied = self.submit(Some(encoder.finish()))?;
+        let words = self.read(&readback.buffer, bytes, &copied, cancel)?;
+        if let Some(lease) = run.readback.take() {
+            self.pool.give(lease);
+        }
+        Ok(words)
+    }
+
+    /// Gives the output back.
+    fn let_go(&mut self, run: &mut RunBuffers) {
+        if let Some((lease, _)) = run.output.take() {
+            self.pool.give(lease);
+        }
+        run.counting = false;
     }
 
     /// Frees what run `id` holds.
@@ -138,7 +197,7 @@ impl Worker {
             return;
         };
         let tables = run.tables.into_iter().map(|(lease, _)| lease);
-        let others = [run.columns, run.params, run.groups.map(|(lease, _)| lease)];
+        let others = [run.columns, run.params, run.output.map(|(lease, _)| lease)];
         for lease in tables.chain(others.into_iter().flatten()) {
             if run.failed { self.pool.discard(lease) } else { self.pool.give(lease) }
         }
@@ -166,8 +225,8 @@ impl Worker {
             source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
         });
         let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
-        let mut bindings =
-            vec![(BINDING_PARAMS, wgpu::BufferBindingType::Uniform), (BINDING_GROUPS, storage(false)), (BINDING_COLUMNS, storage(true))];
+        let mut bindings = vec![(BINDING_PARAMS, wgpu::BufferBindingType::Uniform), (BINDING_OUTPUT, storage(false))];
+        bindings.extend(kernel.has_columns.then(|| (BINDING_COLUMNS, storage(true))));
         bindings.extend((0..kernel.tables as u32).map(|i| (BINDING_TABLES + i, storage(true))));
         let entries: Vec<_> = bindings
             .into_iter()
@@ -198,9 +257,8 @@ impl Worker {
                 cache: None,
             })
         };
-        let high = pipeline("high_rows");
-        let low = kernel.cells.has_wide().then(|| (pipeline("settle"), pipeline("low_rows")));
-        Compiled { layout, high, low }
+        let pipelines = kernel.passes.iter().map(|pass| pipeline(pass.entry)).collect();
+        Compiled { layout, pipelines }
     }
 
     /// Copies the used parts of the chunk and its parameters, and waits until they are there.
@@ -231,10 +289,10 @@ impl Worker {
     }
 
     fn dispatch(&mut self, run: &mut RunBuffers, chunk: &Chunk, compiled: &Compiled) -> Result<()> {
-        let bytes = u64::from(chunk.kernel.group_words()) * 4;
-        let (groups, _) = match run.groups.take() {
-            Some(groups) => run.groups.insert(groups),
-            None => run.groups.insert((self.lease(Role::Groups, bytes)?, bytes)),
+        let bytes = u64::from(chunk.kernel.output_words) * 4;
+        let (output, _) = match run.output.take() {
+            Some(output) => run.output.insert(output),
+            None => run.output.insert((self.lease(Role::Output, bytes)?, bytes)),
         };
         let missing = || Error::bug("a run has no columns or parameters on the device");
         let columns = run.columns.as_ref().ok_or_else(missing)?;
@@ -242,10 +300,22 @@ impl Worker {
         let columns_bytes = (chunk.words.len() as u64 * 4).max(4);
         let mut bound = vec![
             (BINDING_PARAMS, &params.buffer, size_of::<Params>() as u64),
-            (BINDING_GROUPS, &groups.buffer, bytes),
+            (BINDING_OUTPUT, &output.buffer, bytes),
             (BINDING_COLUMNS, &columns.buffer, columns_bytes),
         ];
         bound.extend((BINDING_TABLES..).zip(&run.tables).map(|(i, (lease, bytes))| (i, &lease.buffer, *bytes)));
+        let bind_group = self.bind_group(compiled, bound);
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        if chunk.kernel.groups > 0 && !run.counting {
+            encoder.clear_buffer(&output.buffer, 0, Some(bytes));
+        }
+        record(&mut encoder, compiled, &bind_group, chunk.kernel.passes, chunk.workgroups);
+        let done = self.submit(Some(encoder.finish()))?;
+        run.counting = true;
+        self.wait(&done, &chunk.cancel)
+    }
+
+    fn bind_group(&self, compiled: &Compiled, bound: Vec<(u32, &wgpu::Buffer, u64)>) -> wgpu::BindGroup {
         let entries: Vec<_> = bound
             .into_iter()
             .map(|(binding, buffer, bytes)| wgpu::BindGroupEntry {
@@ -253,26 +323,7 @@ impl Worker {
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: std::num::NonZeroU64::new(bytes) }),
             })
             .collect();
-        let bind_group =
-            self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &compiled.layout, entries: &entries });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        if !run.counting {
-            encoder.clear_buffer(&groups.buffer, 0, Some(bytes));
-        }
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        pass.set_bind_group(0, &bind_group, &[]);
-        pass.set_pipeline(&compiled.high);
-        pass.dispatch_workgroups(chunk.workgroups, 1, 1);
-        if let Some((settle, low)) = &compiled.low {
-            pass.set_pipeline(settle);
-            pass.dispatch_workgroups(chunk.workgroups, 1, 1);
-            pass.set_pipeline(low);
-            pass.dispatch_workgroups(chunk.workgroups, 1, 1);
-        }
-        drop(pass);
-        let done = self.submit(Some(encoder.finish()))?;
-        run.counting = true;
-        self.wait(&done, &chunk.cancel)
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &compiled.layout, entries: &entries })
     }
 
     /// The first `bytes` of a readback buffer, once `copied` is done.
@@ -294,6 +345,16 @@ impl Worker {
         drop(view);
         buffer.unmap();
         Ok(words)
+    }
+}
+
+/// The passes of a kernel, one after the other.
+fn record(encoder: &mut wgpu::CommandEncoder, compiled: &Compiled, bind_group: &wgpu::BindGroup, passes: &[Pass], workgroups: u32) {
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    pass.set_bind_group(0, bind_group, &[]);
+    for (pipeline, of) in compiled.pipelines.iter().zip(passes) {
+        pass.set_pipeline(pipeline);
+        pass.dispatch_workgroups(if of.alone { 1 } else { workgroups }, 1, 1);
     }
 }
 

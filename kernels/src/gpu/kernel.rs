@@ -5,7 +5,7 @@ use super::lower::{Lowering, Placed, PlacedTable};
 use super::sink::{Cells, Sink, group_index};
 use crate::{Error, Result};
 use millstream_shaders as shaders;
-use millstream_shaders::layout::{self, LOCAL_WORDS_MAX, REPLICAS_MAX, WORKGROUP_SIZE};
+use millstream_shaders::layout::{self, LOCAL_WORDS_MAX, Output, REPLICAS_MAX, WORKGROUP_SIZE};
 
 /// What the generated code may use of its device.
 #[derive(Clone, Copy, Debug)]
@@ -18,20 +18,43 @@ pub(super) struct Capabilities {
     pub workgroups_max: u32,
 }
 
-/// A generated kernel and the parameters of one dispatch of it.
+/// One dispatch of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    pub entry: &'static str,
+    /// By one workgroup, not by all.
+    pub alone: bool,
+}
+
+/// A generated kernel and the parameters of its dispatches.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
     /// The WGSL module: the identity of a compiled kernel.
     pub source: String,
     /// Buffers of join tables.
     pub tables: usize,
+    /// Whether it reads columns.
+    pub has_columns: bool,
     /// Parameter words.
     pub params: Vec<u32>,
+    /// In this order, each after what the ones before have written.
+    pub passes: &'static [Pass],
+    /// Words that they write, zero at first where groups are counted.
+    pub output_words: u32,
+    /// Groups of the sink, if it has any.
     pub groups: u32,
-    pub cells: Cells,
     /// Rows that one workgroup should have at least, to be worth its start and its merge.
-    rows_per_workgroup: u32,
+    pub rows_per_workgroup: u32,
 }
+
+pub(super) const fn pass(entry: &'static str, alone: bool) -> Pass {
+    Pass { entry, alone }
+}
+
+const GROUP_PASSES: &[Pass] = &[pass("high_rows", false)];
+const WIDE_PASSES: &[Pass] = &[pass("high_rows", false), pass("settle", false), pass("low_rows", false)];
+/// The passes of a kernel that selects rows.
+pub(super) const SELECT_PASSES: &[Pass] = &[pass("mark", false), pass("scan", true), pass("fill", false)];
 
 /// Rows of a workgroup, unless its table is large.
 const ROWS_PER_WORKGROUP: u32 = 16 * WORKGROUP_SIZE;
@@ -39,7 +62,7 @@ const ROWS_PER_WORKGROUP: u32 = 16 * WORKGROUP_SIZE;
 const WORKGROUPS_MAX: u32 = 4096;
 
 impl Kernel {
-    /// Generates the kernel of `program` over columns and tables as they are placed.
+    /// Generates the kernel of `program` over columns and tables as they are placed; the cells of its groups.
     ///
     /// # Errors
     /// `Unsupported` for what the device does not do and for what may leave 64 bits.
@@ -49,8 +72,8 @@ impl Kernel {
         tables: &[PlacedTable],
         table_buffers: usize,
         capabilities: &Capabilities,
-    ) -> Result<Self> {
-        let mut lowering = Lowering::new(program, columns, tables)?;
+    ) -> Result<(Self, Cells)> {
+        let mut lowering = Lowering::new(program, columns, tables, "return;")?;
         let (group, groups) = group_index(&program.keys, &mut lowering)?;
         // Which array the rows go to depends on the size of the groups, and that on their cells.
         let local = Sink::new(program, &mut lowering, "local_groups")?;
@@ -60,11 +83,8 @@ impl Kernel {
         }
         let fits = words <= u64::from(LOCAL_WORDS_MAX);
         let sink = if fits { local } else { Sink::new(program, &mut lowering, "groups")? };
-        let int64 = if capabilities.int64 { shaders::INT64_NATIVE } else { shaders::INT64_PAIR };
-
-        let mut source = layout::declarations(table_buffers);
+        let mut source = head(table_buffers, Output::Groups, capabilities);
         source += &format!("const GROUP_WORDS: u32 = {}u;\n", sink.cells.words);
-        source += int64.source;
         source += &shaders::CELLS.with(&[("TABLE", "groups")]);
         let mut rows_per_workgroup = ROWS_PER_WORKGROUP;
         let skeleton = if fits {
@@ -90,19 +110,29 @@ impl Kernel {
         if sink.cells.has_wide() {
             source += shaders::SETTLE.source;
         }
-        let params = lowering.params;
-        Ok(Self { source, tables: table_buffers, params, groups, cells: sink.cells, rows_per_workgroup })
-    }
-
-    /// Words of all groups.
-    pub fn group_words(&self) -> u32 {
-        self.groups * self.cells.words
+        let kernel = Self {
+            source,
+            tables: table_buffers,
+            has_columns: true,
+            params: lowering.params,
+            passes: if sink.cells.has_wide() { WIDE_PASSES } else { GROUP_PASSES },
+            output_words: groups * sink.cells.words,
+            groups,
+            rows_per_workgroup,
+        };
+        Ok((kernel, sink.cells))
     }
 
     /// Workgroups for `rows` rows; each invocation strides over what is more.
     pub fn workgroups(&self, rows: u32, capabilities: &Capabilities) -> u32 {
         rows.div_ceil(self.rows_per_workgroup).clamp(1, WORKGROUPS_MAX.min(capabilities.workgroups_max))
     }
+}
+
+/// The beginning of a kernel: what it is bound to, and 64-bit integers as the device has them.
+pub(super) fn head(table_buffers: usize, output: Output, capabilities: &Capabilities) -> String {
+    let int64 = if capabilities.int64 { shaders::INT64_NATIVE } else { shaders::INT64_PAIR };
+    layout::declarations(table_buffers, output) + int64.source + shaders::HASH.source
 }
 
 /// The table of a workgroup: as many replicas as its memory holds, up to a bound.

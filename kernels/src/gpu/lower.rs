@@ -6,13 +6,16 @@
 //! the uniform: another date in the query, or another chunk size, is not another kernel.
 
 use super::DeviceProgram;
+use super::index::Index;
 use super::range::Interval;
-use crate::program::{ArithOp, BoolOp, CompareOp, Instr, JoinKind, Probe, Reg, Type};
+use crate::program::{ArithOp, BoolOp, CompareOp, Instr, Reg, Type};
 use crate::value::Value;
 use crate::{Error, Result};
 use millstream_shaders::layout::{PARAM_WORDS_MAX, Params};
 use std::collections::HashMap;
 use std::fmt::Write;
+
+mod joins;
 
 /// How the values of a column lie in their array of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +45,17 @@ pub(super) struct Placed {
 #[derive(Clone, Debug)]
 pub(super) struct PlacedTable {
     pub min_key: i64,
-    pub slots_buffer: usize,
-    pub slots_at: u32,
-    pub slots_len: u32,
+    pub found: Found,
     pub columns: Vec<Placed>,
+}
+
+/// How a join table on the device finds a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found {
+    /// One slot a key.
+    Array { buffer: usize, at: u32, len: u32 },
+    /// At the hash of the key.
+    Hash(Index),
 }
 
 /// What the expression of a register is.
@@ -121,19 +131,24 @@ pub(super) struct Lowering<'a> {
     columns: &'a [Placed],
     tables: &'a [PlacedTable],
     registers: HashMap<Reg, Register>,
+    /// The statement that drops a row.
+    drop: &'static str,
     /// Statements over `row`, each a line.
     pub body: String,
     /// Parameter words, in the order of their use.
     pub params: Vec<u32>,
+    /// Sets of codes that are read: which, and the parameter word that has to say where its words begin.
+    pub sets: Vec<(usize, usize)>,
 }
 
 impl<'a> Lowering<'a> {
-    /// Lowers all instructions of `program`.
+    /// Lowers all instructions of `program`. `drop`: the statement that ends the row function for a row that is filtered.
     ///
     /// # Errors
     /// `Unsupported` for what the device does not do and for what may leave 64 bits.
-    pub fn new(program: &'a DeviceProgram, columns: &'a [Placed], tables: &'a [PlacedTable]) -> Result<Self> {
-        let mut lowering = Self { program, columns, tables, registers: HashMap::new(), body: String::new(), params: Vec::new() };
+    pub fn new(program: &'a DeviceProgram, columns: &'a [Placed], tables: &'a [PlacedTable], drop: &'static str) -> Result<Self> {
+        let mut lowering =
+            Self { program, columns, tables, registers: HashMap::new(), drop, body: String::new(), params: Vec::new(), sets: Vec::new() };
         for instr in &program.instrs {
             lowering.instr(instr)?;
         }
@@ -163,6 +178,9 @@ impl<'a> Lowering<'a> {
     pub fn read(&mut self, reg: Reg) -> Result<Register> {
         if let Some(register) = self.registers.get(&reg) {
             return Ok(register.clone());
+        }
+        if let Some(set) = self.program.sets.iter().position(|set| set.out == reg) {
+            return self.member(set);
         }
         let column = self.columns.get(usize::from(reg)).cloned();
         let column = column.ok_or_else(|| Error::bug(format!("register {reg} is read before it is written")))?;
@@ -209,6 +227,19 @@ impl<'a> Lowering<'a> {
         })
     }
 
+    /// Whether a code is in set `set`: a bit of the parameters. A null code gives null.
+    fn member(&mut self, set: usize) -> Result<Register> {
+        let of = self.program.sets[set];
+        let code = self.read(of.code)?;
+        self.sets.push((set, self.params.len()));
+        let base = self.param(0)?;
+        let out = of.out;
+        self.line(&format!("let q{out} = bitcast<u32>({});", code.as_i32()?));
+        self.line(&format!("let w{out} = {base} + (q{out} >> 5u);"));
+        let bit = format!("((params.words[w{out} / 4u][w{out} % 4u] >> (q{out} & 31u)) & 1u) != 0u");
+        self.define(out, Kind::Bool, bit, code.valid, Interval::BOOL)
+    }
+
     fn instr(&mut self, instr: &Instr) -> Result<()> {
         match instr {
             Instr::Const { constant, out } => self.constant(*constant, *out),
@@ -230,7 +261,7 @@ impl<'a> Lowering<'a> {
             Instr::Call { .. } => Err(Error::unsupported("gpu: Call runs on the host only")),
             Instr::Filter { cond } => {
                 let keep = self.read(*cond)?.is_true()?;
-                self.line(&format!("if (!{keep}) {{ return; }}"));
+                self.line(&format!("if (!{keep}) {{ {} }}", self.drop));
                 Ok(())
             }
             Instr::Probe(probe) => self.probe(probe),
@@ -396,64 +427,5 @@ impl<'a> Lowering<'a> {
         } else {
             self.integer(out, a.as_i32()?, false, a.valid, a.range)
         }
-    }
-
-    fn probe(&mut self, probe: &Probe) -> Result<()> {
-        let &[key] = probe.keys.as_slice() else {
-            return Err(Error::unsupported("gpu: Probe by several keys"));
-        };
-        if probe.residual.is_some() || probe.null_aware {
-            return Err(Error::unsupported("gpu: Probe with a residual or with NOT IN nulls"));
-        }
-        let key = self.read(key)?;
-        if !key.is_integer() || (probe.null_equals_null && key.valid.is_some()) {
-            return Err(Error::unsupported("gpu: Probe by a key that is no integer or may equal null"));
-        }
-        let tables = self.tables;
-        let table = tables.get(usize::from(probe.table)).ok_or_else(|| Error::bug("Probe of a table not given"))?;
-        let (min_key, len, at) = (self.param64(table.min_key)?, self.param(table.slots_len)?, self.param(table.slots_at)?);
-        let rows = probe.rows;
-        self.line(&format!("let d{rows} = int64_sub({}, {min_key});", key.as_int64()?));
-        let inside = format!("int64_high(d{rows}) == 0u && int64_low(d{rows}) < {len}");
-        let inside = and(&key.valid, &Some(inside)).unwrap_or_default();
-        self.line(&format!("let i{rows} = {inside};"));
-        let slot = format!("tables{}[{at} + select(0u, int64_low(d{rows}), i{rows})]", table.slots_buffer);
-        self.line(&format!("let s{rows} = select(0u, {slot}, i{rows});"));
-        self.line(&format!("let m{rows} = s{rows} != 0u;"));
-        let row = format!("select(0u, s{rows} - 1u, m{rows})");
-        let matched = format!("m{rows}");
-        match probe.kind {
-            JoinKind::Inner | JoinKind::ProbeSemi => {
-                self.line(&format!("if (!{matched}) {{ return; }}"));
-                self.define(rows, Kind::Row, format!("s{rows} - 1u"), None, Interval::ZERO)?;
-            }
-            JoinKind::ProbeAnti => {
-                self.line(&format!("if ({matched}) {{ return; }}"));
-                self.define(rows, Kind::Row, "0u".into(), Some("false".into()), Interval::ZERO)?;
-            }
-            JoinKind::ProbeOuter | JoinKind::ProbeMark => {
-                self.define(rows, Kind::Row, row, Some(matched.clone()), Interval::ZERO)?;
-            }
-            other => return Err(Error::unsupported(format!("gpu: Probe {other:?}"))),
-        }
-        match (probe.kind, probe.mark) {
-            (JoinKind::ProbeMark, Some(mark)) => self.boolean(mark, matched, None),
-            _ => Ok(()),
-        }
-    }
-
-    fn gather(&mut self, table: u16, column: u16, rows: Reg, out: Reg) -> Result<()> {
-        let rows = self.read(rows)?;
-        if rows.kind != Kind::Row {
-            return Err(Error::bug("Gather by a register that holds no row ids"));
-        }
-        let tables = self.tables;
-        let column = tables
-            .get(usize::from(table))
-            .and_then(|t| t.columns.get(usize::from(column)))
-            .ok_or_else(|| Error::bug("Gather of a column not given"))?;
-        let (kind, value, valid) = self.load(column, &format!("tables{}", column.buffer), &rows.value)?;
-        let valid = and(&rows.valid, &valid.map(|v| format!("({v})")));
-        self.define(out, kind, value, valid, column.range).map(|_| ())
     }
 }

@@ -1,21 +1,26 @@
 //! The device twin of a whole program: the same instructions as one generated WGSL kernel, ending in
-//! a sink that groups by direct address. This folder alone copies between host and device.
+//! a sink that groups by direct address, or in one that selects the rows that survive. This folder alone
+//! copies between host and device.
 //!
 //! Contract. Exactness: `Bits`. Either the answer is the CPU's, or there is an error and no answer:
 //! `Unsupported` for what the device does not do (floats, strings, or a register that the measured
 //! ranges do not prove to fit 64 bits), `Exhausted` when its memory is used up, `Closed` when it went
 //! away or the query was cancelled. The caller then runs the same program on the CPU.
 //! Nulls as in SQL: three-valued logic, a null argument counts for nothing, a null key is a group of
-//! its own. Order: groups come by their index, rows have none.
+//! its own. Order: groups come by their index, selected rows in the order of the input.
 //!
 //! ```text
 //! Device::open ─ prepare(program, tables) ─> GroupRun ─ push(columns)* ─ finish ─> GroupPartials
+//!              └ prepare_rows(..) ─────────> RowRun ─ select(columns) ─> SelectedRows
 //!    adapter.rs   which device                 run.rs       chunks: fill, send, land, drain
 //!    device.rs    the handle: jobs in,         pack.rs      columns into a chunk, and their ranges
 //!                 replies out                  tables.rs    join tables into a few buffers
 //!    worker.rs    the thread that owns wgpu    range.rs     intervals through arithmetic
 //!    dispatch.rs  what it does for a run       lower.rs     instructions into WGSL, by interval
 //!    pool.rs      buffers, used again          sink.rs      cells of a group, and how rows reach them
+//!                                              select.rs    rows that survive, and what comes back of them
+//!                                              rows.rs      the run of a program that selects rows
+//!                                              index.rs     join tables by hash
 //!                                              kernel.rs    the pieces composed into one module
 //!                                              partials.rs  groups as they come home
 //! ```
@@ -26,13 +31,16 @@
 mod adapter;
 mod device;
 mod dispatch;
+mod index;
 mod kernel;
 mod lower;
 mod pack;
 mod partials;
 mod pool;
 mod range;
+mod rows;
 mod run;
+mod select;
 mod sink;
 mod tables;
 mod worker;
@@ -43,12 +51,14 @@ mod tests;
 pub use adapter::{AdapterInfo, CapabilityClass, adapters};
 pub use device::{Device, DeviceMemory, Fault};
 pub use partials::{AggregatePartials, GroupPartials, Timings};
+pub use rows::RowRun;
 pub use run::{GroupRun, RunOptions};
+pub use select::{Selected, SelectedRows, SelectedValues};
 
 use crate::program::{Aggregate, Instr, Reg, Type};
 use crate::value::Value;
 
-/// A program and its group sink, as the device runs it. Plain data.
+/// A program and its sink, as the device runs it: groups, or the rows that survive. Plain data.
 #[derive(Clone, Debug)]
 pub struct DeviceProgram {
     /// Types of the input columns, which are registers `0..inputs.len()`.
@@ -63,6 +73,19 @@ pub struct DeviceProgram {
     pub keys: Vec<(Reg, u32)>,
     /// What to compute of each group.
     pub aggregates: Vec<Aggregate>,
+    /// Of a program that selects rows: the registers whose values come back, row ids of a probe as numbers.
+    pub outputs: Vec<Reg>,
+    /// Of a program that selects rows: booleans that say whether a code is in a set that comes with each push.
+    pub sets: Vec<CodeSet>,
+}
+
+/// A boolean register: whether a code, of a dictionary for instance, is in a set. Null where the code is null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeSet {
+    /// The register of the code, an `I32` that is not negative.
+    pub code: Reg,
+    /// The boolean.
+    pub out: Reg,
 }
 
 /// The values of a column on the host.
@@ -108,13 +131,27 @@ impl<'a> HostColumn<'a> {
     }
 }
 
-/// An array join table on the host: unique integer keys `min_key..min_key + slots.len()`.
+/// How a join table finds the first row of a key, as row id + 1.
+#[derive(Clone, Debug)]
+pub enum HostIndex<'a> {
+    /// At the key's distance; 0 where no row has it.
+    Array(&'a [u32]),
+    /// By hash: the device makes a table of it.
+    Hash {
+        /// The distance of each row's key; arbitrary where the row is not found.
+        codes: &'a [u64],
+        /// The first row of each key.
+        heads: Vec<u32>,
+    },
+}
+
+/// A join table on the host. A key is told by its distance from `min_key`, modulo 2^64.
 #[derive(Clone, Debug)]
 pub struct HostTable<'a> {
-    /// The key of the first slot.
+    /// What keys are counted from.
     pub min_key: i64,
-    /// Row id + 1 of each key; 0 where no row has it. Null keys are in no slot.
-    pub slots: &'a [u32],
+    /// How the rows of a key are found. Rows with a null key are not.
+    pub index: HostIndex<'a>,
     /// The columns that `Instr::Gather` reads, by row id.
     pub columns: Vec<HostColumn<'a>>,
 }

@@ -92,6 +92,11 @@ fn pack_values(words: &mut [u32], base: usize, storage: Storage, at: usize, valu
     }
 }
 
+/// Values of 64 bits as words, the low one first.
+pub(super) fn word_pairs(values: &[u64]) -> impl Iterator<Item = u32> {
+    values.iter().flat_map(|v| [*v as u32, (*v >> 32) as u32])
+}
+
 /// Words of `rows` values.
 fn words_of(storage: Storage, rows: usize) -> usize {
     match storage {

@@ -167,7 +167,15 @@ mod tests {
 
     #[test]
     fn codes_are_mixed_radix() {
-        let program = DeviceProgram { inputs: vec![], instrs: vec![], constants: vec![], keys: vec![(0, 3), (1, 4)], aggregates: vec![] };
+        let program = DeviceProgram {
+            inputs: vec![],
+            instrs: vec![],
+            constants: vec![],
+            keys: vec![(0, 3), (1, 4)],
+            aggregates: vec![],
+            outputs: vec![],
+            sets: vec![],
+        };
         let partials = GroupPartials::empty(&program, 12);
         assert_eq!(partials.codes(7), vec![1, 3]);
         assert_eq!(partials.codes(11), vec![2, 3]);

@@ -9,7 +9,7 @@ pub(super) enum Role {
     /// Written by the host, read by shaders.
     Input,
     /// Read and written by shaders, copied out.
-    Groups,
+    Output,
     /// The uniform.
     Params,
     /// Copied into, read by the host.
@@ -21,7 +21,7 @@ impl Role {
         use wgpu::BufferUsages as U;
         match self {
             Role::Input => U::STORAGE | U::COPY_DST,
-            Role::Groups => U::STORAGE | U::COPY_DST | U::COPY_SRC,
+            Role::Output => U::STORAGE | U::COPY_DST | U::COPY_SRC,
             Role::Params => U::UNIFORM | U::COPY_DST,
             Role::Readback => U::MAP_READ | U::COPY_DST,
         }

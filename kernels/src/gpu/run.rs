@@ -69,11 +69,7 @@ pub struct GroupRun {
 
 impl GroupRun {
     pub(super) fn new(device: Arc<Device>, program: DeviceProgram, tables: &[HostTable], options: RunOptions) -> Result<Self> {
-        for (i, ty) in program.inputs.iter().enumerate() {
-            if !matches!(ty, Type::Bool | Type::I32 | Type::I64 | Type::Decimal) {
-                return Err(Error::unsupported(format!("gpu: input {i} of type {ty:?}")));
-            }
-        }
+        let plan = narrowest(&program)?;
         if program.keys.iter().any(|(_, cardinality)| *cardinality == 0) {
             return Err(Error::bug("a group key without any code"));
         }
@@ -82,13 +78,11 @@ impl GroupRun {
         let group_bytes = 4 * (1 + program.aggregates.len() as u64);
         let groups = groups.filter(|n| u64::from(*n) * group_bytes <= device.capabilities().binding_bytes_max);
         let groups = groups.ok_or_else(|| Error::unsupported("gpu: more groups than fit a buffer"))?;
-        let table_bytes_max = options.table_bytes_max.min(device.capabilities().binding_bytes_max as usize);
-        let mut tables = Tables::pack(tables, table_bytes_max / 4)?;
-        let buffers = std::mem::take(&mut tables.buffers);
+        let (tables, buffers) = Tables::for_device(tables, &options, &device)?;
         let mut run = Self {
             id: device.new_run_id(),
             partials: GroupPartials::empty(&program, groups as usize),
-            plan: program.inputs.iter().map(|ty| (narrowest(*ty), false)).collect(),
+            plan,
             table_buffers: buffers.len(),
             device,
             program,
@@ -102,8 +96,8 @@ impl GroupRun {
             device_rows_max: u32::MAX.into(),
             failed: false,
         };
-        let (id, cancel) = (run.id, Arc::clone(&run.options.cancel));
-        let timings = run.device.call(move |worker| worker.open_run(id, &buffers, &cancel))?;
+        let (id, cancel, to_fill) = (run.id, Arc::clone(&run.options.cancel), std::mem::take(&mut run.tables.to_fill));
+        let timings = run.device.call(move |worker| worker.open_run(id, &buffers, &to_fill, &cancel))?;
         run.partials.timings.add(&timings);
         Ok(run)
     }
@@ -141,23 +135,7 @@ impl GroupRun {
     }
 
     fn append(&mut self, columns: &[HostColumn], rows: usize) -> Result<()> {
-        if columns.len() != self.program.inputs.len() {
-            return Err(Error::bug("a push has another number of columns than the program has inputs"));
-        }
-        let measured = columns.iter().map(|c| measure(c, rows)).collect::<Result<Vec<Measured>>>()?;
-        for (i, (column, measured)) in columns.iter().zip(&measured).enumerate() {
-            match (self.program.inputs[i], column.values) {
-                (Type::Bool, HostValues::Bool(_)) => {}
-                (Type::I32, HostValues::I32(_)) => {}
-                (Type::I64 | Type::Decimal, HostValues::I32(_) | HostValues::I64(_)) => {}
-                (ty, _) => return Err(Error::bug(format!("input {i} is no {ty:?}"))),
-            }
-            let (stored, nullable) = &mut self.plan[i];
-            if storage(&column.values, measured) == Storage::Pair {
-                *stored = Storage::Pair;
-            }
-            *nullable |= measured.nulls;
-        }
+        let measured = measured(&self.program, columns, rows, &mut self.plan)?;
         let mut from = 0;
         while from < rows {
             if self.slab.rows == self.slab.capacity || !self.slab.holds(&self.plan) {
@@ -187,14 +165,14 @@ impl GroupRun {
             return Ok(());
         }
         let capabilities = self.device.capabilities();
-        let kernel = Kernel::generate(&self.program, &self.slab.placed, &self.tables.placed, self.table_buffers, &capabilities)?;
+        let (kernel, cells) = Kernel::generate(&self.program, &self.slab.placed, &self.tables.placed, self.table_buffers, &capabilities)?;
         let rows = self.slab.rows as u32;
-        let other_cells = self.cells.as_ref().is_some_and(|cells| *cells != kernel.cells);
+        let other_cells = self.cells.as_ref().is_some_and(|before| *before != cells);
         if other_cells || self.rows_on_device + u64::from(rows) > self.device_rows_max {
             self.drain()?;
         }
         self.land()?;
-        self.cells = Some(kernel.cells.clone());
+        self.cells = Some(cells);
         self.rows_on_device += u64::from(rows);
         let chunk = Chunk {
             workgroups: kernel.workgroups(rows, &capabilities),
@@ -242,6 +220,39 @@ impl Drop for GroupRun {
     }
 }
 
-fn narrowest(ty: Type) -> Storage {
-    if ty == Type::Bool { Storage::Bits } else { Storage::Word }
+/// The narrowest storage of the inputs of `program`.
+///
+/// # Errors
+/// `Unsupported` for types that the device does not hold.
+pub(super) fn narrowest(program: &DeviceProgram) -> Result<Vec<Plan>> {
+    let plans = program.inputs.iter().enumerate().map(|(i, ty)| match ty {
+        Type::Bool => Ok((Storage::Bits, false)),
+        Type::I32 | Type::I64 | Type::Decimal => Ok((Storage::Word, false)),
+        ty => Err(Error::unsupported(format!("gpu: input {i} of type {ty:?}"))),
+    });
+    plans.collect()
+}
+
+/// Measures the inputs of `program`; `plan` then has room for them. Once wide or nullable it stays so: kernels settle.
+///
+/// # Errors
+/// `Bug` for columns that are not the program's inputs.
+pub(super) fn measured(program: &DeviceProgram, columns: &[HostColumn], rows: usize, plan: &mut [Plan]) -> Result<Vec<Measured>> {
+    if columns.len() != program.inputs.len() {
+        return Err(Error::bug("a push has another number of columns than the program has inputs"));
+    }
+    let measured = columns.iter().map(|c| measure(c, rows)).collect::<Result<Vec<Measured>>>()?;
+    for (i, ((column, measured), (stored, nullable))) in columns.iter().zip(&measured).zip(plan).enumerate() {
+        match (program.inputs[i], column.values) {
+            (Type::Bool, HostValues::Bool(_)) => {}
+            (Type::I32, HostValues::I32(_)) => {}
+            (Type::I64 | Type::Decimal, HostValues::I32(_) | HostValues::I64(_)) => {}
+            (ty, _) => return Err(Error::bug(format!("input {i} is no {ty:?}"))),
+        }
+        if storage(&column.values, measured) == Storage::Pair {
+            *stored = Storage::Pair;
+        }
+        *nullable |= measured.nulls;
+    }
+    Ok(measured)
 }

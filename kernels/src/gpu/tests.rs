@@ -5,12 +5,13 @@ mod faults;
 mod oracle;
 mod programs;
 mod random;
+mod rows;
 mod shapes;
 
 use super::*;
 use crate::program::{AggregateOp, ArithOp, BoolOp, CompareOp, JoinKind, Probe};
 use crate::{ErrorKind, Result};
-use oracle::{Answer, Case, Column, answer, answer_of};
+use oracle::{Answer, Case, Column, answer, answer_of, survivors, survivors_of};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex, Weak};
@@ -118,7 +119,7 @@ fn difference(found: &Answer, expected: &Answer) -> Option<String> {
 
 /// A program without keys or instructions over columns of `inputs`.
 fn program(inputs: &[Type], aggregates: Vec<Aggregate>) -> DeviceProgram {
-    DeviceProgram { inputs: inputs.to_vec(), instrs: vec![], constants: vec![], keys: vec![], aggregates }
+    DeviceProgram { inputs: inputs.to_vec(), instrs: vec![], constants: vec![], keys: vec![], aggregates, outputs: vec![], sets: vec![] }
 }
 
 fn kind_of(result: Result<GroupPartials>) -> ErrorKind {

@@ -79,6 +79,8 @@ pub(super) struct Worker {
     pub kernels: HashMap<String, Rc<Compiled>>,
     /// What each live run holds on the device.
     pub runs: HashMap<u64, RunBuffers>,
+    /// Workgroups of a dispatch, at most.
+    pub workgroups_max: u32,
 }
 
 impl Worker {
@@ -125,6 +127,7 @@ impl Worker {
             pool: Pool::new(limits.max_buffer_size),
             kernels: HashMap::new(),
             runs: HashMap::new(),
+            workgroups_max: limits.max_compute_workgroups_per_dimension,
         }
     }
 

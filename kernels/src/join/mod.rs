@@ -8,7 +8,7 @@
 pub mod reference;
 mod table;
 
-pub use table::{JoinTable, ProbeScratch};
+pub use table::{ByCode, JoinTable, ProbeScratch};
 
 #[cfg(test)]
 mod tests;

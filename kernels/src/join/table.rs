@@ -39,6 +39,19 @@ pub struct JoinTable {
     has_null_key: bool,
 }
 
+/// How a join table finds the first row of a key by its code; rows are numbered from 1, 0 = none.
+pub enum ByCode<'a> {
+    /// At the code.
+    Array(&'a [u32]),
+    /// By hash.
+    Hash {
+        /// The code of each row.
+        codes: &'a [u64],
+        /// The first row of each code.
+        heads: Vec<u32>,
+    },
+}
+
 /// What a prober remembers between chunks: codes of the dictionary entries it met.
 #[derive(Default)]
 pub struct ProbeScratch {
@@ -129,13 +142,35 @@ impl JoinTable {
             }
     }
 
-    /// A single integer key on an array whose keys are unique: least key and row numbers + 1 by key.
-    /// What the device's probe needs.
-    pub fn as_array(&self) -> Option<(i64, &[u32])> {
-        match (&self.index, self.coders.as_slice()) {
-            (Index::Array(heads), [Coder::Int { min, .. }]) if self.is_unique() => Some((*min, heads)),
+    /// How the code of a key finds its first row: for the device. None where keys go through a group table.
+    pub fn by_code(&self) -> Option<ByCode<'_>> {
+        match &self.index {
+            Index::Array(heads) => Some(ByCode::Array(heads)),
+            Index::Hash { slots, codes, .. } => {
+                let heads = slots.iter().map(|slot| *slot as u32).filter(|head| *head != 0).collect();
+                Some(ByCode::Hash { codes, heads })
+            }
+            Index::Groups { .. } => None,
+        }
+    }
+
+    /// What a single integer key is counted from: its code is its distance from here. None of any other keys.
+    pub fn origin(&self) -> Option<i64> {
+        match self.coders.as_slice() {
+            [Coder::Int { min, .. }] => Some(*min),
             _ => None,
         }
+    }
+
+    /// The codes of `n` keys, and 1 for those that may be in the table. Not for keys that go through a group table.
+    ///
+    /// # Errors
+    /// As [`JoinTable::heads`].
+    pub fn codes(&self, keys: &[&Vector], n: usize) -> Result<(Vec<u64>, Vec<u8>)> {
+        let mut scratch = ProbeScratch::default();
+        self.encode(keys, n, &mut scratch)?;
+        scratch.miss.iter_mut().for_each(|m| *m ^= 1);
+        Ok((scratch.codes, scratch.miss))
     }
 
     /// Least and greatest value of integer key column `k`: what the probe side's scan can prune by.

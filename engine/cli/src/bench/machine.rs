@@ -73,14 +73,14 @@ async fn scan(common: &Common, iterations: usize) -> Outcome<(f64, f64, bool)> {
     ])?;
     session.context().register_batch("numbers", batch.clone())?;
     session.cache("numbers").await?;
-    let (mut read, mut scanned, mut right) = (0.0f64, vec![], true);
+    let (mut read, mut scanned, mut right) = (vec![], vec![], true);
     for _ in 0..iterations {
-        read = read.max(bandwidth(batch.column(0).as_primitive::<Int64Type>().values(), common.threads()));
+        read.push(bandwidth(batch.column(0).as_primitive::<Int64Type>().values(), common.threads()));
         let (batches, _, ms) = one(&SCAN, &session).await?;
         right &= batches.first().is_some_and(|b| b.column(0).as_primitive::<Int64Type>().value(0) == expected);
         scanned.push((2 * ROWS * 8) as f64 / (ms / 1e3));
     }
-    Ok((read, report::median(&scanned), right))
+    Ok((report::median(&read), report::median(&scanned), right))
 }
 
 /// Milliseconds of a query over a thousand rows.

@@ -48,10 +48,12 @@ pub fn query(q: &Query, m: &Measured) -> Value {
 }
 
 fn stage(s: &StageReport) -> Value {
+    let on_gpu = (s.device == "gpu").then_some(s.gpu);
     json!({
         "name": s.sink, "device": s.device, "reason": s.reason, "cpu_est_ms": null, "gpu_est_ms": null,
-        "ms": s.elapsed_ms, "fetch_ms": s.fetch_ms, "compute_ms": s.compute_ms, "rows": s.input_rows, "bytes": null,
-        "upload_ms": null, "kernel_ms": null, "readback_ms": null, "tables": s.tables, "spills": s.spills, "fallbacks": s.fallbacks,
+        "ms": s.elapsed_ms, "fetch_ms": s.fetch_ms, "compute_ms": s.compute_ms, "rows": s.input_rows, "bytes": on_gpu.map(|g| g.bytes),
+        "upload_ms": on_gpu.map(|g| g.upload_ms), "kernel_ms": on_gpu.map(|g| g.kernel_ms), "readback_ms": on_gpu.map(|g| g.readback_ms),
+        "gpu_rows": s.gpu.rows, "is_work": s.is_work, "tables": s.tables, "spills": s.spills, "fallbacks": s.fallbacks,
     })
 }
 

@@ -84,7 +84,7 @@ impl Registers {
     }
 
     /// Registers of `registers` whose first `inputs` are read late, from the rows `start .. start + rows`.
-    fn late(registers: usize, inputs: usize, columns: &LateColumns, start: usize, rows: usize) -> Self {
+    pub(super) fn late(registers: usize, inputs: usize, columns: &LateColumns, start: usize, rows: usize) -> Self {
         let late = Some(Late { columns: Arc::clone(columns), inputs, start, len: rows });
         Self { late, ..Self::new(registers, rows) }
     }
@@ -126,6 +126,11 @@ impl Registers {
         let v = columns.column(r as usize, late.start, late.len, rows.as_ref().map(|r| r.as_slice()))?;
         self.slots[r as usize] = Some((self.steps.len(), v));
         Ok(())
+    }
+
+    /// Whether a register has been written.
+    pub fn is_written(&self, r: Reg) -> bool {
+        self.slots.get(usize::from(r)).is_some_and(Option::is_some)
     }
 
     /// A register at the current generation; `sync` it first.

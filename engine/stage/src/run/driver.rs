@@ -4,7 +4,7 @@
 
 use super::chunk::Chunks;
 use super::divide::{DiskBuild, Diverted, TABLE_ROW, gathers_first};
-use super::gpu::{DeviceSink, DeviceWorker};
+use super::gpu::{DeviceRun, Opening};
 use super::late::LateKeys;
 use super::metrics::StageMetrics;
 use super::parts::Parts;
@@ -216,15 +216,16 @@ impl Run<'_> {
     }
 
     /// The run on the device, for a stage placed on one; none, and counted, where it cannot begin.
-    async fn device(&self, settings: &Settings, bound: &Arc<Bound>, reservation: MemoryReservation) -> Result<Option<Arc<DeviceSink>>> {
-        let Some(gpu) = self.metrics.gpu.clone() else { return Ok(None) };
+    async fn device(&self, settings: &Settings, bound: &Arc<Bound>, reservation: MemoryReservation) -> Result<Option<DeviceRun>> {
+        let Some(metrics) = self.metrics.gpu.clone() else { return Ok(None) };
         if bound.disk.iter().any(Option::is_some) {
             self.metrics.fallbacks.add(1);
             return Ok(None);
         }
-        let (bound, sink, class) = (Arc::clone(bound), self.stage.sink().clone(), settings.gpu);
+        let (sink, class, whole) = (self.stage.sink().clone(), settings.gpu, Arc::clone(bound));
         let (cancel, fallbacks) = (self.cancel.clone(), self.metrics.fallbacks.clone());
-        let opened = settings.pool.run(move || DeviceSink::open(class, bound, &sink, cancel, gpu, fallbacks, reservation)).await;
+        let opening = Opening { class, whole, cancel, metrics, fallbacks, reservation };
+        let opened = settings.pool.run(move || DeviceRun::open(opening, &sink)).await;
         self.cancel.check()?;
         if opened.is_err() {
             self.metrics.fallbacks.add(1);
@@ -237,7 +238,7 @@ impl Run<'_> {
         bound: &Arc<Bound>,
         sink: &Sink,
         device: Device,
-        gpu: Option<&Arc<DeviceSink>>,
+        gpu: Option<&DeviceRun>,
         limit: Option<Limit>,
         room: usize,
     ) -> Result<Worker> {
@@ -270,7 +271,7 @@ impl Run<'_> {
             sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
         let engine = match gpu {
-            Some(gpu) => Engine::Device(DeviceWorker::new(Arc::clone(gpu))),
+            Some(gpu) => Engine::Device(gpu.worker()),
             None => {
                 let mut chunks = Chunks::new(Arc::clone(bound), self.cancel.clone());
                 chunks.diverted = self.detours(bound)?;

@@ -1,20 +1,21 @@
-//! A group stage on a wgpu device.
+//! A stage on a wgpu device.
 //!
-//! Every worker of the pool decodes blocks and runs the host's part of the program ([`split`]); one run
-//! on the device takes the rows of all of them. When the run ends its groups are added to a worker's
-//! group sink, so that merging, carrying over epochs and finishing are the CPU's.
-//!
-//! A block is kept until its rows are in a group sink. Whatever fails on the device, the blocks that it
-//! still owes and all that follow go through the whole program on the CPU: no source is read twice, no
-//! row counts twice. Memory for kept blocks is reserved; where it is refused, the run ends early.
+//! Two shapes. Where the device knows all aggregates of a group sink it makes the groups ([`groups`]); of any other
+//! stage it runs the filters, probes and arithmetic and says which rows survive, and the host goes on with
+//! those ([`rows`]). Either way a block that the device cannot take runs on the CPU, and is counted.
 
+mod floats;
+mod groups;
+mod predicates;
+mod rows;
+mod select;
 mod split;
 mod table;
 
-use super::chunk::Chunks;
+use super::Bound;
+use super::chunk::{LateColumns, RowSink};
 use super::metrics::GpuMetrics;
-use super::sink::{GroupSink, RowsSink};
-use super::{Bound, vector_size};
+use super::worker::WorkerSink;
 use crate::context::Cancel;
 use crate::convert::Block;
 use crate::exec::StageExec;
@@ -22,27 +23,36 @@ use crate::program::{Program, Sink};
 use crate::{Error, Result};
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::metrics::Count;
+use groups::{DeviceGroups, GroupsWorker};
 use millstream_kernels::ErrorKind;
-use millstream_kernels::gpu::{CapabilityClass, Device, GroupRun, HostColumn, HostValues, RunOptions};
-use millstream_kernels::group::{Groups, KeyType};
-use split::{Split, refusal};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use table::{DeviceTable, host_column, narrowed};
-
-/// Bytes of blocks that wait for the device's answer, at most.
-const PENDING_BYTES_MAX: usize = 256 << 20;
+use millstream_kernels::gpu::{CapabilityClass, Device};
+use rows::{DeviceRows, RowsWorker};
+use select::Lookup;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How a GPU would run a stage, from the plan alone: for EXPLAIN.
 ///
 /// # Errors
 /// Why no GPU can, naming the instruction or the type.
 pub fn covers(stage: &StageExec) -> Result<String, String> {
-    if let Some(why) = refusal(stage.program(), stage.sink()) {
-        return Err(why);
+    let (program, sink) = (stage.program(), stage.sink());
+    let refused = split::refusal(program, sink);
+    if refused.is_none() {
+        let split = split::split(program, sink, &vec![true; stage.builds().len()]).map_err(|e| e.to_string())?;
+        let host = split.host.iter().chain(split.tables.iter().flat_map(|t| &t.instrs)).count();
+        return Ok(format!("{} instructions on the device, {host} on the host", split.device.instrs.len()));
     }
-    let split = split::split(stage.program(), stage.sink(), &vec![true; stage.builds().len()]).map_err(|e| e.to_string())?;
-    let host = split.host.iter().chain(split.tables.iter().flat_map(|t| &t.instrs)).count();
-    Ok(format!("{} instructions on the device, {host} on the host", split.device.instrs.len()))
+    let nothing = || format!("no compute shader covers a {} sink, and nothing before it that one covers", sink.name());
+    let refused = refused.filter(|_| matches!(sink, Sink::Group { .. }));
+    match (select::split(program, &sink.reads(), &vec![Lookup::Only; stage.builds().len()]), refused) {
+        (Some(split), refused) => {
+            let why = refused.map_or_else(String::new, |why| format!("; groups on the host: {why}"));
+            Ok(format!("{} instructions on the device, {} on the host{why}", split.device.instrs.len(), split.rest.len()))
+        }
+        (None, Some(why)) => Err(why),
+        (None, None) => Err(nothing()),
+    }
 }
 
 /// The device of a class, opened when first asked for and kept while the process lives; anew after it
@@ -65,267 +75,108 @@ fn device(class: CapabilityClass) -> millstream_kernels::Result<Arc<Device>> {
     known.clone().flatten().ok_or_else(none)
 }
 
-/// What went wrong, by who deals with it.
-enum Failure {
-    /// The device: the CPU takes over.
-    Device,
-    /// The query.
-    Query(Error),
-}
-
-impl From<millstream_kernels::Error> for Failure {
-    fn from(_: millstream_kernels::Error) -> Self {
-        Failure::Device
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        Failure::Query(e)
-    }
+/// What a stage brings along to the device.
+pub(super) struct Opening {
+    pub class: CapabilityClass,
+    /// The whole program.
+    pub whole: Arc<Bound>,
+    pub cancel: Cancel,
+    pub metrics: GpuMetrics,
+    pub fallbacks: Count,
+    pub reservation: MemoryReservation,
 }
 
 /// The run of a stage on the device, shared by its workers.
-pub(super) struct DeviceSink {
-    device: Arc<Device>,
-    split: Split,
-    /// The whole program, and the host's part of it.
-    whole: Arc<Bound>,
-    host: Arc<Bound>,
-    tables: Vec<DeviceTable>,
-    cancel: Cancel,
-    metrics: GpuMetrics,
-    fallbacks: Count,
-    state: Mutex<State>,
+#[derive(Clone)]
+pub(super) enum DeviceRun {
+    Groups(Arc<DeviceGroups>),
+    Rows(Arc<DeviceRows>),
 }
 
-struct State {
-    /// What the device counts, and for how many codes.
-    run: Option<(GroupRun, usize)>,
-    /// Codes of the keys.
-    groups: Groups,
-    /// Blocks with rows that are in no group sink yet.
-    pending: Vec<Arc<Block>>,
-    pending_bytes: usize,
-    reservation: MemoryReservation,
-    /// The device failed: the CPU does the rest.
-    off: bool,
-}
-
-impl DeviceSink {
+impl DeviceRun {
     /// Opens the device and readies the tables that it probes.
     ///
     /// # Errors
-    /// `Closed` when there is no device, `Bug` for a stage that [`covers`] refuses.
-    pub(super) fn open(
-        class: CapabilityClass,
-        whole: Arc<Bound>,
-        sink: &Sink,
-        cancel: Cancel,
-        metrics: GpuMetrics,
-        fallbacks: Count,
-        reservation: MemoryReservation,
-    ) -> Result<Arc<Self>> {
-        let device = device(class)?;
-        let program = &whole.program;
-        let mut can_probe = vec![true; whole.tables.len()];
-        let (split, tables) = loop {
-            let split = split::split(program, sink, &can_probe)?;
-            let ready: Vec<_> = split.tables.iter().map(|part| DeviceTable::new(part, &whole, &cancel)).collect();
-            let refused: Vec<u16> = split.tables.iter().zip(&ready).filter(|(_, t)| t.is_none()).map(|(part, _)| part.table).collect();
-            if refused.is_empty() {
-                break (split, ready.into_iter().flatten().collect());
-            }
-            // A table that is no array of unique keys is probed on the host.
-            refused.iter().for_each(|t| can_probe[usize::from(*t)] = false);
-        };
-        let host = Arc::new(Bound {
-            program: Arc::new(Program { instrs: split.host.clone(), ..program.as_ref().clone() }),
-            constants: whole.constants.clone(),
-            values: vec![],
-            tables: whole.tables.clone(),
-            disk: vec![],
-        });
-        let types: Vec<KeyType> = split.keys.iter().map(|k| program.key_type(*k)).collect();
-        let groups = Groups::new(&types);
-        let state = State { run: None, groups, pending: vec![], pending_bytes: 0, reservation, off: false };
-        Ok(Arc::new(Self { device, split, whole, host, tables, cancel, metrics, fallbacks, state: Mutex::new(state) }))
+    /// `Closed` when there is no device; `Unsupported` where the tables leave it nothing to do; `Bug` for a
+    /// stage that [`covers`] refuses.
+    pub(super) fn open(opening: Opening, sink: &Sink) -> Result<Self> {
+        Ok(match split::refusal(&opening.whole.program, sink) {
+            None => Self::Groups(DeviceGroups::open(opening, sink)?),
+            Some(_) => Self::Rows(DeviceRows::open(opening, sink)?),
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands the host's rows of `block` to the device. Where that is full, groups go into `sink` first.
-    fn push(&self, state: &mut State, block: &Arc<Block>, parts: &[Block], sink: &mut GroupSink) -> Result<(), Failure> {
-        let inputs = self.split.inputs.len();
-        let mut codes = vec![];
-        for part in parts.iter().filter(|_| !self.split.keys.is_empty()) {
-            let mut ids = Vec::with_capacity(part.rows);
-            state.groups.ids(&part.columns[inputs..].iter().collect::<Vec<_>>(), part.rows, &mut ids)?;
-            codes.push(ids.into_iter().map(|id| id as i32).collect::<Vec<i32>>());
+    pub(super) fn worker(&self) -> DeviceWorker {
+        match self {
+            Self::Groups(run) => DeviceWorker::Groups(GroupsWorker::new(Arc::clone(run))),
+            Self::Rows(run) => DeviceWorker::Rows(RowsWorker::new(Arc::clone(run))),
         }
-        let held = vector_sizes(block);
-        let full = state.pending_bytes + held > PENDING_BYTES_MAX;
-        let outgrown = state.run.as_ref().is_some_and(|(_, codes)| *codes < state.groups.len());
-        if full || outgrown || state.reservation.try_resize(state.pending_bytes + held + state.groups.size()).is_err() {
-            self.commit(state, sink)?;
-            // Refused even so: the CPU keeps no blocks.
-            state.reservation.try_resize(held + state.groups.size()).map_err(|_| Failure::Device)?;
-        }
-        state.pending.push(Arc::clone(block));
-        state.pending_bytes += held;
-        let mut run = match state.run.take() {
-            Some(run) => run,
-            None => self.prepare(state.groups.len())?,
-        };
-        for (i, part) in parts.iter().enumerate() {
-            let mut columns =
-                part.columns[..inputs].iter().map(|v| host_column(v, part.rows)).collect::<Option<Vec<_>>>().ok_or(Failure::Device)?;
-            columns.extend(codes.get(i).map(|c| HostColumn::new(HostValues::I32(c))));
-            run.0.push(&columns, part.rows)?;
-        }
-        state.run = Some(run);
-        Ok(())
-    }
-
-    /// A run for at least `groups` groups. Their number doubles, so that few sizes of kernels exist.
-    fn prepare(&self, groups: usize) -> Result<(GroupRun, usize), Failure> {
-        let mut program = self.split.device.clone();
-        program.constants = self.whole.values.clone();
-        let codes = groups.max(1).next_power_of_two();
-        for (_, cardinality) in &mut program.keys {
-            *cardinality = u32::try_from(codes).map_err(|_| Failure::Device)?;
-        }
-        let tables = self.tables.iter().map(DeviceTable::host).collect::<Option<Vec<_>>>().ok_or(Failure::Device)?;
-        let options = RunOptions { cancel: self.cancel.flag(), ..RunOptions::default() };
-        Ok((self.device.prepare(program, &tables, options)?, codes))
-    }
-
-    /// Ends the run and adds its groups to `sink`: nothing is pending then.
-    fn commit(&self, state: &mut State, sink: &mut GroupSink) -> Result<(), Failure> {
-        let Some((run, _)) = state.run.take() else { return Ok(()) };
-        let partials = run.finish()?;
-        self.metrics.add(&partials.timings);
-        let groups: Vec<usize> = (0..partials.rows.len()).filter(|g| partials.rows[*g] > 0).collect();
-        let ids: Vec<u32> = groups.iter().map(|g| *g as u32).collect();
-        let keys = state.groups.keys(&ids)?;
-        sink.absorb(&keys, &groups, &partials)?;
-        state.pending.clear();
-        state.pending_bytes = 0;
-        Ok(())
     }
 }
 
 /// One worker of a stage on the device.
-pub(super) struct DeviceWorker {
-    shared: Arc<DeviceSink>,
-    host: Chunks,
-    cpu: Chunks,
+pub(super) enum DeviceWorker {
+    Groups(GroupsWorker),
+    Rows(RowsWorker),
 }
 
 impl DeviceWorker {
-    pub(super) fn new(shared: Arc<DeviceSink>) -> Self {
-        let host = Chunks::new(Arc::clone(&shared.host), shared.cancel.clone());
-        let cpu = Chunks::new(Arc::clone(&shared.whole), shared.cancel.clone());
-        Self { shared, host, cpu }
-    }
-
-    /// Takes a block: to the device, or to `sink` where the device cannot.
+    /// Takes a block: through the device into `sink`, or on the CPU where the device cannot.
     ///
     /// # Errors
     /// What the program raises; `Exhausted` when memory for the block is refused; `Closed` when cancelled.
-    pub(super) fn block(&mut self, block: Block, sink: &mut GroupSink) -> Result<()> {
-        if self.shared.lock().off {
-            return self.cpu.block(&block, sink);
+    pub(super) fn block(&mut self, block: Block, sink: &mut WorkerSink) -> Result<()> {
+        match (self, sink) {
+            (Self::Groups(w), WorkerSink::Group(sink)) => w.block(block, sink),
+            (Self::Groups(_), _) => Err(Error::bug("groups of a device have a group sink")),
+            (Self::Rows(w), sink) => w.block(&block, sink.rows()?),
         }
-        // What fails here fails on the CPU too, with its message, unless only rows fail that it never sees.
-        let Ok(Some(parts)) = self.parts(&block) else {
-            self.shared.cancel.check()?;
-            self.shared.fallbacks.add(1);
-            return self.cpu.block(&block, sink);
-        };
-        if parts.is_empty() {
-            return Ok(());
-        }
-        let block = Arc::new(block);
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
-        if state.off {
-            drop(state);
-            return self.cpu.block(&block, sink);
-        }
-        let pushed = shared.push(&mut state, &block, &parts, sink);
-        let mut owed = self.settle(&mut state, pushed)?;
-        drop(state);
-        if let Some(owed) = &mut owed
-            && !owed.last().is_some_and(|b| Arc::ptr_eq(b, &block))
-        {
-            owed.push(block);
-        }
-        self.rerun(owed.unwrap_or_default(), sink)
     }
 
-    /// The groups of all workers' rows into `sink`. Called once, after the last block of the last worker.
+    /// Whether [`DeviceWorker::late`] is for it.
+    pub(super) fn reads_late(&self) -> bool {
+        matches!(self, Self::Rows(_))
+    }
+
+    /// Takes rows of a row group that is decoded as it is read.
+    ///
+    /// # Errors
+    /// As [`DeviceWorker::block`], and what `columns` raises; `Bug` for groups, which take whole blocks.
+    pub(super) fn late(&mut self, columns: &LateColumns, rows: Range<usize>, sink: &mut dyn RowSink) -> Result<()> {
+        match self {
+            Self::Groups(_) => Err(Error::bug("groups of a device take whole blocks")),
+            Self::Rows(w) => w.late(columns, rows, sink),
+        }
+    }
+
+    /// The groups that the device still has, of all workers, into `sink`. Called once, after the last block of
+    /// the last worker.
     ///
     /// # Errors
     /// As [`DeviceWorker::block`].
-    pub(super) fn finish(&mut self, sink: &mut GroupSink) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
-        let committed = shared.commit(&mut state, sink);
-        let owed = self.settle(&mut state, committed)?;
-        drop(state);
-        self.rerun(owed.unwrap_or_default(), sink)
-    }
-
-    /// After a failure of the device: turns it off and returns the blocks that it owes.
-    fn settle(&self, state: &mut State, outcome: Result<(), Failure>) -> Result<Option<Vec<Arc<Block>>>> {
-        match outcome {
-            Ok(()) => Ok(None),
-            Err(Failure::Query(e)) => Err(e),
-            Err(Failure::Device) => {
-                // A cancelled query also fails on the device.
-                self.shared.cancel.check()?;
-                self.shared.fallbacks.add(1);
-                state.off = true;
-                state.run = None;
-                state.reservation.free();
-                Ok(Some(std::mem::take(&mut state.pending)))
-            }
+    pub(super) fn finish(&mut self, sink: &mut WorkerSink) -> Result<()> {
+        match (self, sink) {
+            (Self::Groups(w), WorkerSink::Group(sink)) => w.finish(sink),
+            _ => Ok(()),
         }
     }
 
-    fn rerun(&mut self, blocks: Vec<Arc<Block>>, sink: &mut GroupSink) -> Result<()> {
-        blocks.iter().try_for_each(|b| self.cpu.block(b, sink))
-    }
-
-    /// The device's inputs and the group keys of the rows that the host leaves; none where a value does
-    /// not fit 64 bits.
-    fn parts(&mut self, block: &Block) -> Result<Option<Vec<Block>>> {
-        let split = &self.shared.split;
-        let columns: Vec<_> = split.inputs.iter().chain(&split.keys).copied().collect();
-        let mut parts = if split.host.is_empty() {
-            let columns = columns.iter().map(|r| block.columns[usize::from(*r)].clone()).collect();
-            vec![Block { columns, rows: block.rows }]
-        } else {
-            let program = Arc::clone(&self.host.bound.program);
-            let mut rows = RowsSink::new(&program, columns);
-            self.host.block(block, &mut rows)?;
-            rows.take(&program)?.into_iter().collect()
-        };
-        parts.retain(|p| p.rows > 0);
-        let inputs = split.inputs.len();
-        for part in &mut parts {
-            let keys = part.columns.split_off(inputs);
-            let narrow = std::mem::take(&mut part.columns).into_iter().map(narrowed).collect::<Option<Vec<_>>>();
-            let Some(narrow) = narrow else { return Ok(None) };
-            part.columns = narrow.into_iter().chain(keys).collect();
+    /// The tail of the probe at instruction `at` of the whole program, on the CPU.
+    ///
+    /// # Errors
+    /// What the program raises; `Bug` for groups, whose programs have no tail.
+    pub(super) fn tail(&mut self, at: usize, range: Range<usize>, sink: &mut dyn RowSink) -> Result<()> {
+        match self {
+            Self::Groups(_) => Err(Error::bug("a tail on the device")),
+            Self::Rows(w) => w.tail(at, range, sink),
         }
-        Ok(Some(parts))
     }
-}
 
-fn vector_sizes(block: &Block) -> usize {
-    block.columns.iter().map(vector_size).sum()
+    /// The whole program.
+    pub(super) fn program(&self) -> Result<&Arc<Program>> {
+        match self {
+            Self::Groups(_) => Err(Error::bug("groups have no rows")),
+            Self::Rows(w) => Ok(w.program()),
+        }
+    }
 }

@@ -43,6 +43,8 @@ pub struct GpuMetrics {
     pub readback_bytes: Count,
     /// Chunks of rows that kernels ran over.
     pub chunks: Count,
+    /// Rows of the stage's input that did not need the CPU instead.
+    pub rows: Count,
 }
 
 impl GpuMetrics {
@@ -57,6 +59,7 @@ impl GpuMetrics {
             upload_bytes: count("gpu_upload_bytes"),
             readback_bytes: count("gpu_readback_bytes"),
             chunks: count("gpu_chunks"),
+            rows: count("gpu_rows"),
         }
     }
 

@@ -18,14 +18,19 @@ impl Chunks {
     /// program has been run (or nothing is left).
     pub(super) fn probe(&mut self, p: &Probe, mut regs: Registers, at: usize, sink: &mut dyn RowSink) -> Result<Option<Registers>> {
         let built = Arc::clone(&self.bound.tables[p.table as usize]);
-        for k in &p.keys {
-            regs.sync(*k)?;
+        for k in p.keys.iter().filter(|_| p.null_aware || !regs.is_written(p.rows)).copied().collect::<Vec<_>>() {
+            regs.sync(k)?;
         }
         if p.null_aware {
             note_nulls(&built, p, &regs)?;
         }
         let mut heads = vec![];
-        {
+        if regs.is_written(p.rows) {
+            // Looked up before: the first build row of each live row.
+            regs.sync(p.rows)?;
+            let Values::I32(rows) = &regs.get(p.rows)?.values else { return Err(Error::bug("row ids expected")) };
+            heads.extend(rows[..regs.rows].iter().map(|row| (row + 1) as u32));
+        } else {
             let keys = p.keys.iter().map(|k| regs.get(*k)).collect::<Result<Vec<_>>>()?;
             built.table.heads(&keys, regs.rows, &mut self.probes[p.table as usize], &mut heads)?;
         }

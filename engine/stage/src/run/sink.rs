@@ -12,16 +12,23 @@ use crate::program::{AggregateCall, GroupingSet, Instr, Program};
 use crate::{Cancel, Error, Result};
 pub use blocks::{build, join_blocks, sort};
 use millstream_kernels::filter::{Selection, select_mask};
-use millstream_kernels::gpu::GroupPartials;
 use millstream_kernels::group::{self, Groups, KeyType, State};
 use millstream_kernels::program::{AggregateOp, Reg};
-use millstream_kernels::{Vector, gather};
+use millstream_kernels::{Values, Vector, gather};
 pub(super) use results::argument_scale;
 pub use results::average;
 pub use rows::RowsSink;
 
 /// A sink with more groups is given live rows only.
 const MASKED_GROUPS: usize = 8;
+
+/// What a device computed for a state, one value a group; none where no value counted.
+pub enum Computed {
+    /// Counts, sums, least and greatest of integers and decimals.
+    Integers(Vec<Option<i128>>),
+    /// Sums, least and greatest of floats.
+    Floats(Vec<Option<f64>>),
+}
 
 /// Groups of one worker, or of all.
 pub struct GroupSink {
@@ -286,18 +293,25 @@ impl GroupSink {
         group::apart(&all.iter().map(|g| &g.groups).collect::<Vec<_>>())
     }
 
-    /// Adds groups that a device computed: group `groups[i]` of `partials` has row `i` of `keys` as its key.
+    /// Adds `n` groups that a device computed, with these keys; `computed` is of each state.
     ///
     /// # Errors
     /// As [`GroupSink::merge`].
-    pub fn absorb(&mut self, keys: &[Vector], groups: &[usize], partials: &GroupPartials) -> Result<()> {
-        if groups.is_empty() {
+    pub fn absorb(&mut self, keys: &[Vector], n: usize, computed: &[Computed]) -> Result<()> {
+        if n == 0 {
             return Ok(());
         }
-        let (ids, states, len) = self.adopted(keys, groups.len())?;
-        for (s, a) in states.iter_mut().zip(&partials.aggregates) {
-            let results: Vec<Option<i128>> = groups.iter().map(|g| a.value(*g)).collect();
-            s.absorb(ids, len, &results)?;
+        let (ids, states, len) = self.adopted(keys, n)?;
+        for (s, results) in states.iter_mut().zip(computed) {
+            match results {
+                Computed::Integers(results) => s.absorb(ids, len, results)?,
+                Computed::Floats(results) => {
+                    let valid: Vec<u8> = results.iter().map(|v| u8::from(v.is_some())).collect();
+                    let values = results.iter().map(|v| v.unwrap_or(0.0)).collect::<Vec<_>>();
+                    let valid = valid.contains(&0).then(|| valid.into());
+                    s.update(ids, len, &[&Vector::with_valid(Values::F64(values.into()), valid)], None)?;
+                }
+            }
         }
         Ok(())
     }

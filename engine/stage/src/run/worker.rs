@@ -55,6 +55,17 @@ pub(super) enum Engine {
     Rows(RowProgram),
 }
 
+impl Engine {
+    /// Whether it reads columns of a row group only when, and for the rows that, it needs.
+    fn reads_late(&self) -> bool {
+        match self {
+            Engine::Chunks(_) => true,
+            Engine::Device(d) => d.reads_late(),
+            Engine::Rows(_) => false,
+        }
+    }
+}
+
 pub(super) enum WorkerSink {
     Group(Box<GroupSink>),
     Rows(RowsSink),
@@ -77,7 +88,7 @@ impl Worker {
     /// handed on, to [`Worker::go_on`] later.
     pub(super) fn morsel(&mut self, morsel: Morsel, inputs: &[usize], pause: bool) -> Result<()> {
         match morsel {
-            Morsel::Fetched(f) if matches!(self.engine, Engine::Chunks(_)) => {
+            Morsel::Fetched(f) if self.engine.reads_late() => {
                 let rows = f.rows();
                 self.metrics.input_rows.add(rows);
                 self.open = Some((Arc::new(Mutex::new(f.open()?)), 0..rows));
@@ -102,8 +113,11 @@ impl Worker {
         let Some((columns, mut rows)) = self.open.take() else { return Ok(()) };
         while !rows.is_empty() {
             let next = rows.end.min(rows.start + RESERVE_ROWS);
-            let Engine::Chunks(c) = &mut self.engine else { return Err(Error::bug("the reference reads whole blocks")) };
-            c.late(&columns, rows.start..next, self.sink.rows()?)?;
+            match &mut self.engine {
+                Engine::Chunks(c) => c.late(&columns, rows.start..next, self.sink.rows()?)?,
+                Engine::Device(d) => d.late(&columns, rows.start..next, self.sink.rows()?)?,
+                Engine::Rows(_) => return Err(Error::bug("the reference reads whole blocks")),
+            }
             self.reserve()?;
             rows.start = next;
             if pause && self.rows() >= MORSEL_ROWS && !rows.is_empty() {
@@ -118,8 +132,7 @@ impl Worker {
         self.metrics.input_rows.add(block.rows);
         match (&mut self.engine, &mut self.sink) {
             (Engine::Chunks(c), sink) => c.block(&block, sink.rows()?)?,
-            (Engine::Device(d), WorkerSink::Group(sink)) => d.block(block, sink)?,
-            (Engine::Device(_), _) => return Err(Error::bug("the device has group sinks only")),
+            (Engine::Device(d), sink) => d.block(block, sink)?,
             (Engine::Rows(p), WorkerSink::Reference(sink)) => p.block(&block, sink)?,
             (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
         }
@@ -150,8 +163,12 @@ impl Worker {
         match &mut self.sink {
             WorkerSink::Group(g) => g.spill(&limit.spiller, &limit.cancel)?,
             WorkerSink::Rows(r) => {
-                let Engine::Chunks(chunks) = &self.engine else { return Err(Error::bug("only chunks make build rows")) };
-                if let Some(block) = r.take(&chunks.bound.program)? {
+                let program = match &self.engine {
+                    Engine::Chunks(chunks) => &chunks.bound.program,
+                    Engine::Device(device) => device.program()?,
+                    Engine::Rows(_) => return Err(Error::bug("the reference makes no build rows")),
+                };
+                if let Some(block) = r.take(program)? {
                     let new = || Divider::new(&limit.spiller, &limit.cancel, r.keys(), 0);
                     self.divider.get_or_insert_with(new).write(&block)?;
                 }
@@ -176,22 +193,22 @@ impl Worker {
             (Engine::Chunks(c), sink) => c.tail(at, range, sink.rows()?)?,
             (Engine::Rows(p), WorkerSink::Reference(sink)) => p.tail(at, range, sink)?,
             (Engine::Rows(_), _) => return Err(Error::bug("the reference has its own sink")),
-            (Engine::Device(_), _) => return Err(Error::bug("a tail on the device")),
+            (Engine::Device(d), sink) => d.tail(at, range, sink.rows()?)?,
         }
         self.reserve()
     }
 
     /// Takes the groups that the device still has.
     pub(super) fn land(&mut self) -> Result<()> {
-        if let (Engine::Device(d), WorkerSink::Group(sink)) = (&mut self.engine, &mut self.sink) {
-            d.finish(sink)?;
+        if let Engine::Device(d) = &mut self.engine {
+            d.finish(&mut self.sink)?;
         }
         self.reserve()
     }
 }
 
 impl WorkerSink {
-    fn rows(&mut self) -> Result<&mut dyn RowSink> {
+    pub(super) fn rows(&mut self) -> Result<&mut dyn RowSink> {
         match self {
             WorkerSink::Group(g) => Ok(g.as_mut()),
             WorkerSink::Rows(r) => Ok(r),

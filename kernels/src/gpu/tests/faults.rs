@@ -60,9 +60,9 @@ fn broken_programs_and_data_are_errors() {
     broken(&|case| case.columns[0].valid = Some(vec![1; 3]));
     broken(&|case| {
         let columns = vec![Column::i32s(&[1, 2])];
-        case.tables = vec![oracle::Table { min_key: 0, slots: vec![3], columns }];
+        case.tables = vec![oracle::Table { min_key: 0, slots: vec![3], hash: None, columns }];
     });
-    broken(&|case| case.tables = vec![oracle::Table { min_key: i64::MAX, slots: vec![0, 0], columns: vec![] }]);
+    broken(&|case| case.tables = vec![oracle::Table { min_key: i64::MAX, slots: vec![0, 0], hash: None, columns: vec![] }]);
 }
 
 #[test]

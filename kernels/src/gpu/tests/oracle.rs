@@ -1,7 +1,7 @@
 //! The oracle of the device: one row at a time, every value an `Option<i128>`, nothing shared with
 //! the code under test but the program itself. Booleans are 0 and 1.
 
-use super::super::{DeviceProgram, GroupPartials, HostColumn, HostTable, HostValues};
+use super::super::{DeviceProgram, GroupPartials, HostColumn, HostIndex, HostTable, HostValues, SelectedRows, SelectedValues};
 use crate::program::{AggregateOp, ArithOp, BoolOp, CompareOp, Instr, JoinKind, Reg};
 use crate::value::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -75,16 +75,26 @@ impl Column {
 pub struct Table {
     pub min_key: i64,
     pub slots: Vec<u32>,
+    /// By hash: the distance of each row's key from `min_key`, and the first row of each key; no slots then.
+    pub hash: Option<(Vec<u64>, Vec<u32>)>,
     pub columns: Vec<Column>,
 }
 
 impl Table {
     pub fn host(&self) -> HostTable<'_> {
         let columns = self.columns.iter().map(|c| c.slice(0, usize::MAX)).collect();
-        HostTable { min_key: self.min_key, slots: &self.slots, columns }
+        let index = match &self.hash {
+            Some((codes, heads)) => HostIndex::Hash { codes, heads: heads.clone() },
+            None => HostIndex::Array(&self.slots),
+        };
+        HostTable { min_key: self.min_key, index, columns }
     }
 
     fn row(&self, key: Option<i128>) -> Option<usize> {
+        if let Some((codes, heads)) = &self.hash {
+            let code = (key? - i128::from(self.min_key)) as u64;
+            return heads.iter().map(|head| *head as usize - 1).find(|row| codes[*row] == code);
+        }
         let slot = usize::try_from(key? - i128::from(self.min_key)).ok()?;
         self.slots.get(slot).copied().filter(|s| *s != 0).map(|s| s as usize - 1)
     }
@@ -115,6 +125,37 @@ pub fn answer(case: &Case) -> Answer {
         }
     }
     groups
+}
+
+/// A row that survives, and the outputs of the program for it.
+pub type Survivor = (u32, Vec<Option<i128>>);
+
+/// The rows that survive.
+pub fn survivors(case: &Case) -> Vec<Survivor> {
+    let mut all = vec![];
+    for row in 0..case.rows {
+        let mut registers: HashMap<Reg, Option<i128>> = case.columns.iter().enumerate().map(|(i, c)| (i as Reg, c.value(row))).collect();
+        if case.program.instrs.iter().all(|instr| step(instr, case, &mut registers)) {
+            all.push((row as u32, case.program.outputs.iter().map(|r| registers[r]).collect()));
+        }
+    }
+    all
+}
+
+/// The survivors that came back. Outputs of `case` that are row ids are null below 0.
+pub fn survivors_of(case: &Case, found: &SelectedRows) -> Vec<Survivor> {
+    let is_row = |r: &Reg| case.program.instrs.iter().any(|i| matches!(i, Instr::Probe(p) if p.rows == *r));
+    let value = |(column, reg): (&super::super::Selected, &Reg), i: usize| {
+        let value = match &column.values {
+            SelectedValues::Bool(v) => v[i].into(),
+            SelectedValues::I32(v) => v[i].into(),
+            SelectedValues::I64(v) => v[i].into(),
+        };
+        let null = column.valid.as_ref().is_some_and(|v| v[i] == 0) || is_row(reg) && value < 0;
+        if null { None } else { Some(value) }
+    };
+    let row = |(i, row): (usize, &u32)| (*row, found.columns.iter().zip(&case.program.outputs).map(|c| value(c, i)).collect());
+    found.rows.iter().enumerate().map(row).collect()
 }
 
 /// Runs one instruction; false drops the row.

@@ -3,6 +3,7 @@
 use super::kernel::{Capabilities, Kernel};
 use super::lower::{Placed, PlacedTable};
 use super::pack::{Slab, measure, storage};
+use super::sink::Cells;
 use super::tables::Tables;
 use super::*;
 use crate::value::Value;
@@ -88,7 +89,7 @@ fn q12(rows: usize) -> Case {
     // As in TPC-H, one key in four is in use.
     let slots = (0..4 * orders as u32).map(|i| if i % 4 == 0 { i / 4 + 1 } else { 0 }).collect();
     let priorities: Vec<i32> = (0..orders).map(|_| rng.below(5) as i32).collect();
-    let table = Table { min_key: 1, slots, columns: vec![Column::i32s(&priorities)] };
+    let table = Table { min_key: 1, slots, hash: None, columns: vec![Column::i32s(&priorities)] };
     let wanted = Data::Bool(modes.iter().map(|mode| u8::from(*mode < 2)).collect());
     let date = Type::I32;
     let mut program = program(&[date, date, date, Type::I32, Type::I64, Type::Bool], vec![]);
@@ -124,8 +125,8 @@ fn the_first_three_queries() {
     }
 }
 
-/// The kernel of `case` without a device.
-fn kernel(case: &Case, int64: bool) -> crate::Result<Kernel> {
+/// The kernels of `case` without a device: that of its groups with their cells, and that of its rows.
+fn kernels(case: &Case, int64: bool) -> crate::Result<(Kernel, Cells, Kernel)> {
     let columns: Vec<Placed> = case
         .columns
         .iter()
@@ -142,7 +143,9 @@ fn kernel(case: &Case, int64: bool) -> crate::Result<Kernel> {
     let tables = Tables::pack(&hosts, 1 << 25)?;
     let placed: &[PlacedTable] = &tables.placed;
     let capabilities = Capabilities { int64, binding_bytes_max: 128 << 20, workgroups_max: 65_535 };
-    Kernel::generate(&case.program, &columns, placed, tables.buffers.len(), &capabilities)
+    let (groups, cells) = Kernel::generate(&case.program, &columns, placed, tables.buffers.len(), &capabilities)?;
+    let rows = Kernel::select(&case.program, &[], &columns, placed, tables.buffers.len(), case.rows as u32, &capabilities)?.0;
+    Ok((groups, cells, rows))
 }
 
 #[test]
@@ -152,11 +155,13 @@ fn kernels_are_valid_on_metal_and_direct3d() {
     let mut written = 0;
     for case in &cases {
         for (int64, needs) in [(false, Needs::Floor), (true, Needs::Int64)] {
-            match kernel(case, int64) {
-                Ok(kernel) => {
-                    let module = validate(&kernel.source, needs).unwrap_or_else(|e| panic!("{e}\n{}", kernel.source));
-                    let (msl, hlsl) = (module.msl().unwrap(), module.hlsl().unwrap());
-                    assert!(msl.contains("high_rows") && hlsl.contains("high_rows"));
+            match kernels(case, int64) {
+                Ok((groups, _, rows)) => {
+                    for (kernel, entry) in [(groups, "high_rows"), (rows, "fill_row")] {
+                        let module = validate(&kernel.source, needs).unwrap_or_else(|e| panic!("{e}\n{}", kernel.source));
+                        let (msl, hlsl) = (module.msl().unwrap(), module.hlsl().unwrap());
+                        assert!(msl.contains(entry) && hlsl.contains(entry));
+                    }
                     written += 1;
                 }
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
@@ -168,15 +173,16 @@ fn kernels_are_valid_on_metal_and_direct3d() {
 
 #[test]
 fn literals_and_data_do_not_change_the_kernel() {
-    let one = kernel(&q6(1000), false).unwrap();
+    let (one, _, one_rows) = kernels(&q6(1000), false).unwrap();
     let mut other = q6(7777);
     other.program.constants[0] = Value::Int(9000);
-    let other = kernel(&other, false).unwrap();
-    assert_eq!(one.source, other.source);
+    let (other, _, other_rows) = kernels(&other, false).unwrap();
+    assert_eq!((&one.source, &one_rows.source), (&other.source, &other_rows.source));
     assert_ne!(one.params, other.params);
+    assert_ne!(one_rows.params, other_rows.params);
     // Q1 shares the sums of its averages: seven sums asked for, five kept.
-    let q1 = kernel(&q1(1000), false).unwrap();
-    assert_eq!(q1.cells.words, 1 + 5 * millstream_shaders::layout::SUM_WORDS);
+    let (q1, cells, _) = kernels(&q1(1000), false).unwrap();
+    assert_eq!(cells.words, 1 + 5 * millstream_shaders::layout::SUM_WORDS);
     let narrow = "int64_mul_i32(r12, r13)";
     assert!(q1.source.contains(narrow), "narrow operands multiply narrow");
 }

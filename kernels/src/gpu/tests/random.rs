@@ -74,7 +74,19 @@ impl Gen {
             self.column(ty, rows)
         });
         let columns = columns.collect();
-        Table { min_key: self.pick(&[0, -5, 3, i64::MIN, 1 << 40, i64::MAX - 100]), slots, columns }
+        let min_key = self.pick(&[0, -5, 3, i64::MIN, 1 << 40, i64::MAX - 100]);
+        // Every other table by hash: keys far apart or close together, some rows with the key of another.
+        let hash = self.one_in(2).then(|| {
+            let apart = self.pick(&[1, 1, 7, 1 << 33]);
+            let mut codes: Vec<u64> = (0..rows as u64).map(|i| (i + self.below(2)).wrapping_mul(apart)).collect();
+            if self.one_in(3) {
+                codes.reverse();
+            }
+            let heads = (0..rows).filter(|i| codes.iter().position(|c| *c == codes[*i]) == Some(*i));
+            let heads: Vec<u32> = heads.filter(|i| i % 11 != 5).map(|i| i as u32 + 1).collect();
+            (codes, heads)
+        });
+        Table { min_key, slots, hash, columns }
     }
 }
 
@@ -221,7 +233,7 @@ pub fn case(seed: u64) -> Case {
     let bools = of(|ty| ty == Type::Bool).map(|(reg, _)| reg).collect();
     let ints = of(|ty| ty != Type::Bool).collect();
     let next = inputs.len() as Reg;
-    let program = DeviceProgram { inputs, instrs: vec![], constants: vec![], keys, aggregates: vec![] };
+    let program = DeviceProgram { inputs, instrs: vec![], constants: vec![], keys, aggregates: vec![], outputs: vec![], sets: vec![] };
     let mut builder = Builder { rng: &mut rng, case: Case { program, rows, columns, tables }, bools, ints, next };
     let small = builder.rng.int(1);
     builder.constant(Value::Int(small.into()));
@@ -239,5 +251,9 @@ pub fn case(seed: u64) -> Case {
         builder.instr();
     }
     builder.aggregates();
+    let rows = builder.case.program.instrs.iter().filter_map(|i| if let Instr::Probe(p) = i { Some(p.rows) } else { None });
+    let mut all: Vec<Reg> = rows.chain(builder.bools.iter().copied()).chain(builder.ints.iter().map(|(r, _)| *r)).collect();
+    all.retain(|_| builder.rng.one_in(3));
+    builder.case.program.outputs = all;
     builder.case
 }

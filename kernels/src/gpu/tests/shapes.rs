@@ -117,6 +117,7 @@ fn joins_of_every_kind() {
     let table = Table {
         min_key: -20,
         slots,
+        hash: None,
         columns: vec![
             Column::i64s(&(0..build).map(|i| (i as i64 - 20) << 35).collect::<Vec<_>>()),
             Column::i32s(&(0..build).map(|i| i % 4).collect::<Vec<_>>()).with_nulls((0..build).map(|i| (i % 5 > 0) as u8).collect()),
@@ -156,7 +157,8 @@ fn many_columns_and_several_table_buffers() {
     let mut program = program(&types, vec![]);
     let columns_of = |n: i64| vec![Column::i64s(&(0..90).map(|i| i * n).collect::<Vec<_>>())];
     let slots: Vec<u32> = (1..=90).collect();
-    let tables: Vec<Table> = (0..4).map(|n| Table { min_key: n * 10, slots: slots.clone(), columns: columns_of(n + 1) }).collect();
+    let tables: Vec<Table> =
+        (0..4).map(|n| Table { min_key: n * 10, slots: slots.clone(), hash: None, columns: columns_of(n + 1) }).collect();
     for table in 0..4u16 {
         let rows = inputs as Reg + 2 * table;
         program.instrs.push(probe(table, 4 * table, JoinKind::ProbeOuter, rows, None));

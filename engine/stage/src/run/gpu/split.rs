@@ -6,15 +6,16 @@
 //! join table ── over its rows ──> columns ┴─> device ──> groups
 //! ```
 //!
-//! Strings, floats, calls and group keys are the host's. What is computed from one table alone
+//! Strings, floats, calls and group keys are the host's; floats that are added up or compared become integers there
+//! ([`super::floats`]). What is computed from one table alone
 //! (`p_type LIKE 'PROMO%'`) is computed once a table row and gathered by the device, as long as the
 //! device probes that table. A filter runs on the host where its condition is there anyway, or where a
 //! call or a probe of the host comes after it: that then sees no more rows than on the CPU.
 
-use crate::program::{AggregateFunction, Program, Sink};
+use crate::program::{AggregateCall, AggregateFunction, Program, Sink};
 use crate::{Error, Result};
 use millstream_kernels::gpu::DeviceProgram;
-use millstream_kernels::program::{Aggregate, Instr, JoinKind, Probe, Reg, Type};
+use millstream_kernels::program::{Aggregate, AggregateOp, Instr, JoinKind, Probe, Reg, Type};
 use std::collections::HashMap;
 
 #[cfg(test)]
@@ -30,8 +31,41 @@ pub(super) struct Split {
     pub keys: Vec<Reg>,
     /// What the device runs; constants and the number of codes are known when it starts.
     pub device: DeviceProgram,
+    /// Floats to aggregate, and the integers that they become: the device's inputs after the codes.
+    pub floats: Vec<(Reg, Form)>,
+    /// What each state of the sink is made of.
+    pub made: Vec<Made>,
     /// The tables that the device probes, in its numbers.
     pub tables: Vec<TablePart>,
+}
+
+/// The integers that floats become on their way to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Two columns, to be added up.
+    Halves,
+    /// One column, to be compared.
+    Ordered,
+}
+
+impl Form {
+    fn columns(self) -> usize {
+        match self {
+            Form::Halves => 2,
+            Form::Ordered => 1,
+        }
+    }
+}
+
+/// The aggregates of the device behind a state of the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// This one.
+    Exact(usize),
+    /// The sum of entry `float` of the floats; the aggregate of its low half comes next to that of the high one.
+    Sum { high: usize, float: usize },
+    /// The least or greatest of floats.
+    Ordered(usize),
 }
 
 /// A join table on the device.
@@ -64,7 +98,7 @@ pub(super) fn refusal(program: &Program, sink: &Sink) -> Option<String> {
         let covered = match a.function {
             AggregateFunction::Count => ty != Type::Any && a.args.len() < 2,
             AggregateFunction::Sum | AggregateFunction::Avg | AggregateFunction::Min | AggregateFunction::Max => {
-                matches!(ty, Type::I32 | Type::I64 | Type::Decimal)
+                matches!(ty, Type::I32 | Type::I64 | Type::Decimal | Type::F64)
             }
             _ => false,
         };
@@ -93,11 +127,11 @@ pub(super) fn split(program: &Program, sink: &Sink, can_probe: &[bool]) -> Resul
 }
 
 /// Whether a register of this type can be on the device.
-fn is_device(ty: Type) -> bool {
+pub(super) fn is_device(ty: Type) -> bool {
     matches!(ty, Type::Bool | Type::I32 | Type::I64 | Type::Decimal)
 }
 
-fn has_shader(program: &Program, i: &Instr) -> bool {
+pub(super) fn has_shader(program: &Program, i: &Instr) -> bool {
     !matches!(i, Instr::Call { .. } | Instr::Bin { .. }) && i.reads().into_iter().chain(i.out()).all(|r| is_device(program.ty(r)))
 }
 
@@ -201,6 +235,7 @@ impl<'a> Places<'a> {
     fn parts(&self, sink: &Sink) -> Result<Split> {
         let Sink::Group { keys, aggregates, .. } = sink else { return Err(Error::bug("group sink expected")) };
         let mut reads: Vec<Reg> = aggregates.iter().flat_map(|a| a.args.iter().copied().chain(a.filter)).collect();
+        let floats = floats(self.program, aggregates);
         let (mut instrs, mut tables) = self.device(&mut reads);
         let written: Vec<Reg> = instrs.iter().flat_map(writes).collect();
         let mut inputs: Vec<Reg> = reads.into_iter().filter(|r| !written.contains(r)).collect();
@@ -208,22 +243,15 @@ impl<'a> Places<'a> {
         inputs.dedup();
         tables.iter_mut().for_each(|t| t.instrs = self.over_table(t));
 
-        let mut host: Vec<Instr> = vec![];
-        let mut read: Vec<Reg> = inputs.iter().chain(keys).copied().collect();
-        for (at, i) in self.program.instrs.iter().enumerate().rev() {
-            let constant = matches!(i, Instr::Const { out, .. } if read.contains(out));
-            if constant || self.is_on_host(at, i) {
-                read.extend(i.reads());
-                host.push(i.clone());
-            }
-        }
-        host.reverse();
-
-        // The device's registers: inputs, the code of the group, everything else.
+        let host = self.host_part(inputs.iter().chain(keys).copied().chain(floats.iter().map(|(r, _)| *r)).collect());
+        // The device's registers: inputs, the code of the group, floats, everything else.
         let code = inputs.len() as Reg;
+        let first_float = code + Reg::from(!keys.is_empty());
+        let width: usize = floats.iter().map(|(_, form)| form.columns()).sum();
+        let column = |at: usize| first_float + floats[..at].iter().map(|(_, form)| form.columns() as Reg).sum::<Reg>();
         let mut numbers: HashMap<Reg, Reg> = inputs.iter().enumerate().map(|(n, r)| (*r, n as Reg)).collect();
         for r in written {
-            let next = numbers.len() as Reg + 1;
+            let next = numbers.len() as Reg + 1 + width as Reg;
             numbers.entry(r).or_insert(next);
         }
         let mut unknown = None;
@@ -232,12 +260,16 @@ impl<'a> Places<'a> {
             None => unknown = Some(*r),
         };
         instrs.iter_mut().for_each(|i| i.each_register(&mut number));
-        let mut of_groups = vec![];
+        let (mut of_groups, mut made) = (vec![], vec![]);
         for call in aggregates {
             let (mut arg, mut filter) = (call.args.first().copied(), call.filter);
             let ty = arg.map_or(Type::I64, |r| self.program.ty(r));
+            let float = |form| floats.iter().position(|f| ty == Type::F64 && Some(f.0) == call.args.first().copied() && f.1 == form);
+            let floats = (float(Form::Halves).map(|at| (at, column(at))), float(Form::Ordered).map(column));
             arg.iter_mut().chain(filter.as_mut()).for_each(&mut number);
-            of_groups.extend(call.function.states().iter().map(|op| Aggregate { op: *op, arg, filter, ty }));
+            for op in call.function.states() {
+                made.push(aggregate(Aggregate { op, arg, filter, ty }, floats, &mut of_groups));
+            }
         }
         if let Some(r) = unknown {
             return Err(Error::bug(format!("register {r} is read before it is written")));
@@ -247,9 +279,25 @@ impl<'a> Places<'a> {
         types.iter_mut().filter(|t| !is_device(**t)).for_each(|t| *t = Type::Bool);
         let has_keys = !keys.is_empty();
         types.extend(has_keys.then_some(Type::I32));
+        types.extend(std::iter::repeat_n(Type::I64, width));
         let keyed = if has_keys { vec![(code, 1)] } else { vec![] };
-        let device = DeviceProgram { inputs: types, instrs, constants: vec![], keys: keyed, aggregates: of_groups };
-        Ok(Split { host, inputs, keys: keys.clone(), device, tables })
+        let device =
+            DeviceProgram { inputs: types, instrs, constants: vec![], keys: keyed, aggregates: of_groups, outputs: vec![], sets: vec![] };
+        Ok(Split { host, inputs, keys: keys.clone(), device, floats, made, tables })
+    }
+
+    /// What the host runs so that `read` is there.
+    fn host_part(&self, mut read: Vec<Reg>) -> Vec<Instr> {
+        let mut host: Vec<Instr> = vec![];
+        for (at, i) in self.program.instrs.iter().enumerate().rev() {
+            let constant = matches!(i, Instr::Const { out, .. } if read.contains(out));
+            if constant || self.is_on_host(at, i) {
+                read.extend(i.reads());
+                host.push(i.clone());
+            }
+        }
+        host.reverse();
+        host
     }
 
     /// The device's instructions, still in the program's registers, and the tables they gather from.
@@ -314,8 +362,45 @@ impl<'a> Places<'a> {
     }
 }
 
+/// The aggregates of the device for a state of the sink that would be `a`. `floats`, where its argument is one: entry and
+/// register of the halves, register of the order.
+fn aggregate(a: Aggregate, floats: (Option<(usize, Reg)>, Option<Reg>), all: &mut Vec<Aggregate>) -> Made {
+    let next = all.len();
+    let mut integers = |register| all.push(Aggregate { arg: Some(register), ty: Type::I64, ..a });
+    match (a.op, floats) {
+        (AggregateOp::Sum, (Some((float, register)), _)) => {
+            integers(register);
+            integers(register + 1);
+            Made::Sum { high: next, float }
+        }
+        (AggregateOp::Min | AggregateOp::Max, (_, Some(register))) => {
+            integers(register);
+            Made::Ordered(next)
+        }
+        _ => {
+            all.push(a);
+            Made::Exact(next)
+        }
+    }
+}
+
+/// The floats that `aggregates` add up or compare, each once a form.
+fn floats(program: &Program, aggregates: &[AggregateCall]) -> Vec<(Reg, Form)> {
+    let mut all = vec![];
+    for call in aggregates {
+        let form = match call.function {
+            AggregateFunction::Sum | AggregateFunction::Avg => Form::Halves,
+            AggregateFunction::Min | AggregateFunction::Max => Form::Ordered,
+            _ => continue,
+        };
+        let args = call.args.iter().filter(|r| program.ty(**r) == Type::F64).map(|r| (*r, form));
+        all.extend(args.filter(|f| !all.contains(f)).collect::<Vec<_>>());
+    }
+    all
+}
+
 /// The registers that an instruction of the device writes.
-fn writes(i: &Instr) -> Vec<Reg> {
+pub(super) fn writes(i: &Instr) -> Vec<Reg> {
     match i {
         Instr::Probe(p) => [Some(p.rows), p.mark].into_iter().flatten().collect(),
         i => i.out().into_iter().collect(),

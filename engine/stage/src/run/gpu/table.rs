@@ -5,7 +5,8 @@ use super::super::{Bound, Built};
 use super::split::TablePart;
 use crate::context::Cancel;
 use crate::{Error, Result};
-use millstream_kernels::gpu::{HostColumn, HostTable, HostValues};
+use millstream_kernels::gpu::{HostColumn, HostIndex, HostTable, HostValues};
+use millstream_kernels::join::ByCode;
 use millstream_kernels::program::Instr;
 use millstream_kernels::{Values, Vector, gather};
 use std::sync::Arc;
@@ -17,20 +18,25 @@ pub(super) struct DeviceTable {
 }
 
 impl DeviceTable {
-    /// The table of `part`; none where it is no array of unique keys, where a value does not fit 64
-    /// bits, or where a row that may never be found makes the host's part fail.
+    /// The table of `part`; none where its keys have no codes, where a value does not fit 64 bits, or where a row
+    /// that may never be found makes the host's part fail.
     pub(super) fn new(part: &TablePart, bound: &Arc<Bound>, cancel: &Cancel) -> Option<Self> {
         let built = Arc::clone(bound.tables.get(usize::from(part.table))?);
-        built.table.as_array()?;
+        built.table.by_code()?;
         let columns = columns(part, bound, &built, cancel).ok()?.into_iter().map(narrowed).collect::<Option<Vec<_>>>()?;
         Some(Self { built, columns })
     }
 
     /// As the device takes it.
     pub(super) fn host(&self) -> Option<HostTable<'_>> {
-        let (min_key, slots) = self.built.table.as_array()?;
+        let index = match self.built.table.by_code()? {
+            ByCode::Array(slots) => HostIndex::Array(slots),
+            ByCode::Hash { codes, heads } => HostIndex::Hash { codes, heads },
+        };
         let rows = self.built.table.rows();
-        Some(HostTable { min_key, slots, columns: self.columns.iter().map(|v| host_column(v, rows)).collect::<Option<_>>()? })
+        // Keys that the host makes codes of are counted from 0.
+        let min_key = self.built.table.origin().unwrap_or(0);
+        Some(HostTable { min_key, index, columns: self.columns.iter().map(|v| host_column(v, rows)).collect::<Option<_>>()? })
     }
 }
 

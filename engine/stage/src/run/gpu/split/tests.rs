@@ -115,8 +115,24 @@ fn a_refusal_names_what_is_not_covered() {
     };
     let floats = program(1, &[DataType::Float64], vec![]);
     check(&floats, &Sink::Collect { columns: vec![0] }, "a collect sink");
-    check(&floats, &group(vec![], AggregateFunction::Sum, Some(0)), "sum of Float64");
+    check(&floats, &group(vec![], AggregateFunction::Median, Some(0)), "median of Float64");
     check(&floats, &group(vec![], AggregateFunction::CountDistinct, Some(0)), "count distinct of Float64");
     check(&joined(JoinKind::BuildAnti), &group(vec![], AggregateFunction::Count, None), "probe #0 BuildAnti");
     assert_eq!(refusal(&joined(JoinKind::Inner), &group(vec![], AggregateFunction::Avg, Some(6))), None);
+}
+
+#[test]
+fn floats_are_added_up_as_two_integers_and_compared_as_one() {
+    let p = program(2, &[DataType::Float64, DataType::Int64], vec![]);
+    let call = |function, arg| AggregateCall { function, args: vec![arg], filter: None, returns: DataType::Float64 };
+    let functions = [(AggregateFunction::Avg, 0), (AggregateFunction::Sum, 1), (AggregateFunction::Max, 0), (AggregateFunction::Sum, 0)];
+    let aggregates = functions.into_iter().map(|(f, arg)| call(f, arg)).collect();
+    let s = split(&p, &Sink::Group { keys: vec![1], sets: vec![], aggregates }, &[]).unwrap();
+    assert_eq!(s.floats, [(0, Form::Halves), (0, Form::Ordered)]);
+    // Validity of the float, the integer, the code, the halves, the order.
+    assert_eq!(s.device.inputs, [Type::Bool, Type::I64, Type::I32, Type::I64, Type::I64, Type::I64]);
+    let args: Vec<_> = s.device.aggregates.iter().map(|a| a.arg).collect();
+    assert_eq!(args, [Some(3), Some(4), Some(0), Some(1), Some(5), Some(3), Some(4)]);
+    let sum = |high| Made::Sum { high, float: 0 };
+    assert_eq!(s.made, [sum(0), Made::Exact(2), Made::Exact(3), Made::Ordered(4), sum(5)]);
 }
