@@ -60,6 +60,7 @@ fn print(profile: &MachineProfile) {
     println!("cpu   {} kernels, {} threads", cpu.isa, cpu.threads);
     println!("      memory {:.1} GB/s on one thread, {:.1} on all", cpu.read_bytes_per_s_one / giga, cpu.read_bytes_per_s / giga);
     println!("      a stage starts in {:.0} us, {:.0} us more for each further thread", cpu.stage_ns / 1e3, cpu.thread_ns / 1e3);
+    println!("      kernels take {:.2} times as long within a stage as what follows, which they take alone", cpu.in_stage);
     for (kernel, curve) in &cpu.kernels {
         println!("      {:<14} {}", kernel.name(), points(&curve.0));
     }

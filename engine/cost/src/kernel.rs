@@ -27,6 +27,8 @@ pub enum Kernel {
     GroupHash,
     /// The same by a string.
     GroupText,
+    /// A group that is new: its key and its place, the table growing.
+    GroupInsert,
     /// One value into one state of its group: count, sum, least; the table is the states.
     Accumulate,
     /// Looking a key up in an array join table.
@@ -47,7 +49,7 @@ pub enum Kernel {
 
 impl Kernel {
     /// What a CPU's profile has.
-    pub const CPU: [Kernel; 18] = [
+    pub const CPU: [Kernel; 19] = [
         Kernel::DecodeNumber,
         Kernel::DecodeText,
         Kernel::Map,
@@ -58,6 +60,7 @@ impl Kernel {
         Kernel::GroupDirect,
         Kernel::GroupHash,
         Kernel::GroupText,
+        Kernel::GroupInsert,
         Kernel::Accumulate,
         Kernel::ProbeArray,
         Kernel::ProbeHash,
@@ -69,6 +72,11 @@ impl Kernel {
     ];
     /// What a device's profile has.
     pub const DEVICE: [Kernel; 4] = [Kernel::Map, Kernel::Gather, Kernel::Accumulate, Kernel::ProbeArray];
+
+    /// Whether its cost is that of stages already; else a stage takes longer with it than it takes alone.
+    pub fn is_of_stages(self) -> bool {
+        matches!(self, Kernel::DecodeNumber | Kernel::DecodeText | Kernel::Call | Kernel::Sort)
+    }
 
     /// Its name in profiles.
     pub fn name(self) -> &'static str {
@@ -83,6 +91,7 @@ impl Kernel {
             Kernel::GroupDirect => "group_direct",
             Kernel::GroupHash => "group_hash",
             Kernel::GroupText => "group_text",
+            Kernel::GroupInsert => "group_insert",
             Kernel::Accumulate => "accumulate",
             Kernel::ProbeArray => "probe_array",
             Kernel::ProbeHash => "probe_hash",

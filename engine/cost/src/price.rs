@@ -92,7 +92,7 @@ fn largest(parts: &[(&'static str, f64)]) -> (&'static str, f64) {
 }
 
 fn on_cpu(steps: &[Step], cpu: &Cpu) -> f64 {
-    steps.iter().map(|s| s.rows * cpu.ns(s.kernel, s.table_bytes)).sum()
+    steps.iter().map(|s| s.rows * cpu.stage_row_ns(s.kernel, s.table_bytes)).sum()
 }
 
 /// Nanoseconds to read bytes from memory with so many threads.
@@ -121,7 +121,9 @@ pub fn device(work: &Work, host: &Cpu, gpu: &Gpu, threads: u32) -> Option<Device
     let threads = f64::from(threads.max(1));
     let (chunks, runs) = (chunks(d), runs(d));
     let serial_ns = on_cpu(&d.serial, host);
-    let feed_ns = ((on_cpu(&d.host, host) + serial_ns) / threads).max(serial_ns).max(memory_ns(work.read_bytes, host, threads));
+    // What is on the device is not read on the host.
+    let read_bytes = work.read_bytes * (1.0 - d.resident_bytes / d.column_bytes.max(1.0)).clamp(0.0, 1.0);
+    let feed_ns = ((on_cpu(&d.host, host) + serial_ns) / threads).max(serial_ns).max(memory_ns(read_bytes, host, threads));
     let upload_ns = (d.column_bytes - d.resident_bytes).max(0.0) / gpu.upload_bytes_per_s * 1e9;
     let compute: f64 = d.steps.iter().map(|s| s.rows * gpu.ns(s.kernel, s.table_bytes)).sum();
     let kernel_ns = compute.max(d.column_bytes / gpu.read_bytes_per_s * 1e9);

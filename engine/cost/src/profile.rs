@@ -47,6 +47,8 @@ pub struct Cpu {
     pub stage_ns: f64,
     /// What one more thread adds to that.
     pub thread_ns: f64,
+    /// What kernels take within a stage, chunk by chunk, over what they take alone.
+    pub in_stage: f64,
     /// Nanoseconds a row, one thread, of all of [`Kernel::CPU`].
     pub kernels: BTreeMap<Kernel, Curve>,
 }
@@ -118,7 +120,7 @@ impl Profile {
     pub fn check(&self) -> Result<(), Error> {
         let cpu = &self.cpu;
         positive(&[("read_bytes_per_s_one", cpu.read_bytes_per_s_one), ("read_bytes_per_s", cpu.read_bytes_per_s)])?;
-        positive(&[("threads", f64::from(cpu.threads))])?;
+        positive(&[("threads", f64::from(cpu.threads)), ("in_stage", cpu.in_stage)])?;
         natural(&[("stage_ns", cpu.stage_ns), ("thread_ns", cpu.thread_ns)])?;
         curves(&cpu.kernels, &Kernel::CPU)?;
         let Some(gpu) = &self.gpu else { return Ok(()) };
@@ -136,7 +138,12 @@ impl Profile {
 }
 
 impl Cpu {
-    /// Nanoseconds of `kernel` for one row, with a table of so many bytes.
+    /// Nanoseconds of `kernel` for one row within a stage, with a table of so many bytes.
+    pub fn stage_row_ns(&self, kernel: Kernel, table_bytes: f64) -> f64 {
+        self.ns(kernel, table_bytes) * if kernel.is_of_stages() { 1.0 } else { self.in_stage }
+    }
+
+    /// Nanoseconds of `kernel` for one row, on its own.
     pub fn ns(&self, kernel: Kernel, table_bytes: f64) -> f64 {
         self.kernels.get(&kernel).map_or(0.0, |c| c.at(table_bytes))
     }

@@ -10,6 +10,7 @@ fn machine() -> Profile {
         read_bytes_per_s: 2e10,
         stage_ns: 1e5,
         thread_ns: 1e4,
+        in_stage: 1.0,
         kernels: flat(&Kernel::CPU, 1.0),
     };
     let gpu = Gpu {
@@ -80,6 +81,8 @@ fn the_cpu_is_bound_by_kernels_or_by_memory() {
     assert_eq!((one.compute_ns, one.memory_ns), (5e6, 1.6e6));
     assert_eq!(one.total_ns(), 1e5 + 5e6);
     assert_eq!(one.most().0, "kernels");
+    let dearer = Cpu { in_stage: 2.0, ..m.cpu.clone() };
+    assert_eq!(cpu(&w, &dearer, 1).compute_ns, 1e7, "chunk by chunk");
     let four = cpu(&w, &m.cpu, 4);
     assert_eq!(four.compute_ns, 5e6 / 4.0);
     assert_eq!(four.memory_ns, 1.6e6 / 2.0, "more threads than the memory feeds");

@@ -273,6 +273,13 @@ impl Grouping {
     }
 }
 
+impl Grouping {
+    /// Making room for all groups once.
+    fn insert(&self, keys: usize) -> Option<Step> {
+        (keys > 0).then(|| Step::over(Kernel::GroupInsert, self.groups, self.groups * HASH_ROW_BYTES))
+    }
+}
+
 /// What a sink does on the CPU: with its rows, to merge its groups once; and the rows that leave.
 fn sink(stage: &StageExec, flow: &Flow, cpu: &Cpu) -> (Vec<Step>, Vec<Step>, f64) {
     let rows = flow.after;
@@ -304,6 +311,7 @@ fn sink(stage: &StageExec, flow: &Flow, cpu: &Cpu) -> (Vec<Step>, Vec<Step>, f64
             let by = Grouping::of(stage, flow, keys, cpu);
             let of = |n: f64| {
                 let mut steps = by.lookup(keys.len(), n);
+                steps.extend(by.insert(keys.len()));
                 let states = aggregates.iter().flat_map(|a| a.function.states());
                 steps.extend(states.map(|op| state(&op, n, &by)));
                 steps

@@ -77,19 +77,18 @@ pub async fn calibrate(how: &Calibration, progress: &mut dyn FnMut(&str)) -> Res
         read_bytes_per_s: memory.all_threads,
         stage_ns: stages.stage_ns,
         thread_ns: stages.thread_ns,
+        in_stage: 1.0,
         kernels: measured,
     };
-    let gpu = match devices.adapters.first() {
-        None => None,
-        Some(adapter) => {
-            progress(&format!("{} [{}]", adapter.name, adapter.backend));
-            Some(device::measure(how, adapter).await?)
-        }
-    };
-    let of = gpu.as_ref().map_or_else(|| "no GPU".to_string(), |g| g.name.clone());
-    let name = format!("{} threads, {}, {of}", how.threads, devices.isa);
     let source = format!("measured by millstream {} devices --calibrate on the machine itself", env!("CARGO_PKG_VERSION"));
-    let profile = MachineProfile { version: VERSION, name, synthetic: false, source, cpu, gpu };
+    let mut profile = MachineProfile { version: VERSION, name: devices.isa.into(), synthetic: false, source, cpu, gpu: None };
+    profile.cpu.in_stage = stages::in_stage(&profile).await?;
+    if let Some(adapter) = devices.adapters.first() {
+        progress(&format!("{} [{}]", adapter.name, adapter.backend));
+        profile.gpu = Some(device::measure(how, adapter).await?);
+    }
+    let of = profile.gpu.as_ref().map_or_else(|| "no GPU".to_string(), |g| g.name.clone());
+    profile.name = format!("{} threads, {}, {of}", how.threads, devices.isa);
     profile.check().map_err(|e| Error::new(ErrorKind::Bug, e))?;
     Ok(profile)
 }

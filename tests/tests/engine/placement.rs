@@ -146,6 +146,26 @@ async fn placements_on_an_integrated_gpu() {
     as_they_were("integrated").await;
 }
 
+/// Prints what docs/PLACEMENT.md has: `cargo test --release --workspace --test engine -- --ignored --nocapture explain_on_an_h100`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints a page of the docs"]
+async fn explain_on_an_h100() {
+    let (session, profile) = (scale_10().await, fixture("h100"));
+    let all = Residency { columns: true, results: true, kernels: true };
+    for (title, residency) in [("as the code is", Residency::default()), ("all resident", all)] {
+        println!("{title}\n");
+        for q in suite_tpch().queries {
+            let plan = session.sql(q.sql).await.unwrap().plan().await.unwrap();
+            let placed = place(&plan, Machine::recorded(Arc::clone(&profile)).with_residency(residency));
+            for s in profile_of(&placed).stages {
+                let why = s.reason.split("(synthetic) ").last().unwrap_or_default();
+                println!("{:<4} {:<4} {:<8} {} rows  {why}", q.id, s.id, s.sink, s.est_rows.unwrap_or_default());
+            }
+        }
+        println!();
+    }
+}
+
 /// A profile by which the device wins wherever it can run a stage.
 fn winning() -> MachineProfile {
     let mut profile = fixture("h100").as_ref().clone();

@@ -22,12 +22,14 @@ pub fn work(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident:
     let by = Grouping::of(stage, flow, keys, cpu);
     let states = aggregates.iter().map(|a| a.function.width()).sum::<usize>() as f64;
     let mut serial = by.lookup(keys.len(), rows);
+    serial.extend(by.insert(keys.len()));
     let inputs = stage.program().inputs.len();
     let sent: Vec<Reg> = parts.inputs.iter().copied().filter(|r| !(resident && usize::from(*r) < inputs)).collect();
     serial.push(Step::new(Kernel::Pack, rows * (sent.len() + usize::from(!keys.is_empty())) as f64));
     let mut steps: Vec<Step> = parts.device.iter().filter_map(|i| device_step(i, rows, &parts, flow)).collect();
     steps.push(Step::over(Kernel::Accumulate, rows * states.max(1.0), by.groups * states.max(1.0) * CELL_BYTES));
     let mut after = by.lookup(keys.len(), by.groups);
+    after.extend(by.insert(keys.len()));
     after.push(Step::over(Kernel::Accumulate, by.groups * states, by.groups * super::STATE_BYTES));
 
     let bytes = |all: &[Reg]| all.iter().map(|r| sent_bytes(stage, flow, *r)).sum::<f64>();

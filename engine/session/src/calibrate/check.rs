@@ -135,7 +135,8 @@ pub async fn check(how: &Calibration, profile: &MachineProfile, progress: &mut d
         }
     }
     progress("group tables");
-    for (groups, range) in [(100, 6_000), (1_000, 60_000), (4_000, 60_000), (60_000, 600_000), (200_000, 3_000_000)] {
+    // Ranges that the kernels address directly whatever is in them: wider ones cannot be forced.
+    for (groups, range) in [(100, 6_000), (100, 60_000), (1_000, 60_000), (8_000, 64_000), (30_000, 60_000)] {
         out.choices.push(group_choice(profile, groups, range)?);
     }
     stages(how, profile, progress, &mut out).await?;
@@ -177,7 +178,10 @@ const SIZES: [usize; 3] = [5_000, 150_000, 1_500_000];
 const RUNS: usize = 5;
 
 async fn stages(how: &Calibration, profile: &MachineProfile, progress: &mut dyn FnMut(&str), out: &mut Check) -> Result<()> {
-    let profile = Arc::new(profile.clone());
+    let mut warm = profile.clone();
+    // Queries run once before they are timed.
+    warm.gpu.iter_mut().for_each(|g| g.compile_ns = 0.0);
+    let profile = Arc::new(warm);
     let one = session(&profile, 1, Preference::Cpu).await?;
     let all = session(&profile, how.threads, Preference::Cpu).await?;
     let gpu = match &profile.gpu {

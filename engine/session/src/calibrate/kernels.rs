@@ -23,8 +23,9 @@ fn row_ns(kernel: impl Fn(usize) -> Outcome) -> Result<f64> {
 
 /// What a row costs of each.
 pub fn measure() -> Result<Costs> {
-    let (a, b) = (below(CHUNKS, 1, 1 << 40, false), below(CHUNKS, 2, 1 << 40, false));
-    let constant = Vector::constant(&Value::Int(1 << 39), Type::I64).map_err(|e| Error::new(ErrorKind::Bug, e))?;
+    // Small enough that products fit 64 bits, as the products of most decimals do.
+    let (a, b) = (below(CHUNKS, 1, 1 << 30, false), below(CHUNKS, 2, 1 << 30, false));
+    let constant = Vector::constant(&Value::Int(1 << 29), Type::I64).map_err(|e| Error::new(ErrorKind::Bug, e))?;
     let masks = masks();
     let keep = |v: millstream_kernels::Result<Vector>| v.map(|v| drop(black_box(v)));
     let element_wise = [

@@ -1,8 +1,13 @@
-//! What only whole stages show: how long they take to start, decoding, expressions that are DataFusion's, sorting.
+//! What only whole stages show: how long they take to start, decoding, expressions that are DataFusion's, sorting, and how much
+//! longer kernels take chunk by chunk.
+
+#![expect(clippy::disallowed_methods, reason = "Instant::now: a measurement")]
 
 use super::{Calibration, Costs};
-use crate::{Error, ErrorKind, Options, Preference, Result, Session, StageReport};
+use crate::{Error, ErrorKind, MachineProfile, Options, Preference, Result, Session, StageReport};
 use millstream_cost::{Curve, Kernel};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Rows of the table that is decoded, sorted and computed on.
 const ROWS: usize = 400_000;
@@ -73,17 +78,51 @@ async fn measure_with(how: &Calibration, path: &str, costs: &mut Costs) -> Resul
     costs.insert(Kernel::Call, row(call - plain, n));
     costs.insert(Kernel::Sort, row(sorted - unsorted, n * n.log2()));
 
-    let start = "select sum(a) from tiny";
-    let stage_ns = least(&one, start, SHORT_RUNS, |r| r.elapsed_ms * 1e6).await?;
+    let stage_ns = start_ns(&one).await?;
     let mut thread_ns = 0.0;
     if how.threads > 1 {
         let all = session(how.threads, Preference::Cpu)?;
         define(&all, &["create table tiny as select value as a from generate_series(1, 1000)".into()]).await?;
         all.cache("tiny").await?;
-        let with_all = least(&all, start, SHORT_RUNS, |r| r.elapsed_ms * 1e6).await?;
-        thread_ns = ((with_all - stage_ns) / (how.threads - 1) as f64).max(0.0);
+        thread_ns = ((start_ns(&all).await? - stage_ns) / (how.threads - 1) as f64).max(0.0);
     }
     Ok(Starts { stage_ns, thread_ns })
+}
+
+/// From the start of a plan to its end, of a stage over next to no rows.
+async fn start_ns(session: &Session) -> Result<f64> {
+    let mut least = f64::INFINITY;
+    for _ in 0..SHORT_RUNS {
+        let plan = session.sql("select sum(a) from tiny").await?.plan().await?;
+        let started = Instant::now();
+        datafusion::physical_plan::collect(plan, session.context().task_ctx()).await?;
+        least = least.min(started.elapsed().as_nanos() as f64);
+    }
+    Ok(least)
+}
+
+/// What kernels take within a stage over what they take alone, by stages that are priced by a profile which does not know yet.
+pub async fn in_stage(profile: &MachineProfile) -> Result<f64> {
+    const STAGES: [&str; 3] = [
+        "select sum(a), count(*) from reference where b < 500",
+        "select k, sum(a), min(b) from reference group by k",
+        "select sum(a + b + a), max(b) from reference where b > 10",
+    ];
+    let options = Options { threads: 1, device: Preference::Cpu, profile: Some(Arc::new(profile.clone())), ..Options::default() };
+    let mut logarithms = 0.0;
+    for sql in STAGES {
+        // A session each: it would learn from the one before.
+        let session = Session::with_options(options.clone())?;
+        let rows = format!(
+            "create table reference as select value as a, value * 7919 % 1000 as b, value % 50 as k from generate_series(1, {ROWS})"
+        );
+        define(&session, &[rows]).await?;
+        session.cache("reference").await?;
+        let expected = first_stage(&session, sql).await?.cpu_est_ms.unwrap_or(0.0) * 1e6 - profile.cpu.stage_ns;
+        let took = least(&session, sql, RUNS, |r| r.compute_ms * 1e6).await?;
+        logarithms += (took / expected.max(1.0)).ln();
+    }
+    Ok((logarithms / STAGES.len() as f64).exp().max(1.0))
 }
 
 /// The least of what `of` reads off the query's first stage, in so many runs.

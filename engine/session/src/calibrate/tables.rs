@@ -40,6 +40,7 @@ pub const CASES: &[Case] = &[
         held_out: &[100, 5_000, 60_000, 500_000],
     },
     Case { kernel: Kernel::GroupText, measure: text_ns, calibrated: &[10, 2_000, 100_000], held_out: &[100, 20_000] },
+    Case { kernel: Kernel::GroupInsert, measure: insert_ns, calibrated: &[1_000, 100_000, 1 << 20], held_out: &[20_000, 400_000] },
     Case { kernel: Kernel::Accumulate, measure: accumulate_ns, calibrated: &[4, 16_384, 1 << 20], held_out: &[100, 100_000] },
     Case { kernel: Kernel::ProbeArray, measure: array_ns, calibrated: &[1_000, 65_536, 1 << 20], held_out: &[10_000, 300_000] },
     Case {
@@ -96,6 +97,19 @@ fn direct_ns(groups: usize) -> Result<(f64, f64)> {
 fn hash_ns(groups: usize) -> Result<(f64, f64)> {
     let ns = groups_ns(&below(CHUNKS, 14, groups, true), &each(15, groups, true), "hash")?;
     Ok((groups as f64 * 24.0, ns))
+}
+
+/// A new table of keys that are all new.
+fn insert_ns(groups: usize) -> Result<(f64, f64)> {
+    let (keys, mut ids) = (each(22, groups, true), vec![]);
+    let run = || {
+        let mut table = Groups::new(&[KeyType::new(Type::I64, 0)]);
+        keys.iter().try_for_each(|key| {
+            ids.clear();
+            table.ids(&[key], CHUNK_ROWS, &mut ids)
+        })
+    };
+    Ok((groups as f64 * 24.0, row_ns(keys.len(), run)?))
 }
 
 fn text_ns(groups: usize) -> Result<(f64, f64)> {
