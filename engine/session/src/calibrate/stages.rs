@@ -1,8 +1,6 @@
 //! What only whole stages show: how long they take to start, decoding, expressions that are DataFusion's, sorting, and how much
 //! longer kernels take chunk by chunk.
 
-#![expect(clippy::disallowed_methods, reason = "Instant::now: a measurement")]
-
 use super::{Calibration, Costs};
 use crate::{Error, ErrorKind, MachineProfile, Options, Preference, Result, Session, StageReport};
 use millstream_cost::{Curve, Kernel};
