@@ -1,8 +1,10 @@
 //! Arguments.
 
+use crate::{Outcome, profiles};
 use clap::{Parser, Subcommand, ValueEnum};
 use millstream::{Options, Preference};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +47,15 @@ Examples:
 
 The exit code is 1 when an answer is wrong, or, with --verify, when there is none to compare with.";
 
+const DEVICES_EXAMPLES: &str = "\
+Examples:
+  millstream devices                            the CPU, and the adapters that wgpu finds
+  millstream devices --calibrate                measures them; auto goes by the profile from then on
+  millstream devices --calibrate --check        and how far its predictions are off
+
+Profiles are kept in XDG_CACHE_HOME/millstream/profiles (~/.cache by default), one for each adapter, driver and version;
+MILLSTREAM_PROFILES names another folder, or none where it is empty.";
+
 /// Columnar analytics over bounded datasets, on SIMD kernels and compute shaders.
 #[derive(Parser)]
 #[command(name = "millstream", version, after_help = EXAMPLES)]
@@ -82,6 +93,9 @@ pub struct Common {
     /// Memory that queries may hold, for instance 512MB or 4GiB: what needs more goes to temporary files.
     #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
     pub memory_limit: Option<usize>,
+    /// A recorded machine, as devices --calibrate writes it: EXPLAIN shows where stages would run there. They run on the CPU here.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
     /// Folder of benchmark data.
     #[arg(long, global = true, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
@@ -108,19 +122,26 @@ impl Common {
         self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
     }
 
-    pub fn options(&self) -> Options {
+    /// What sessions are made with: the profile of `--profile`, or the one that was measured here last.
+    pub fn options(&self) -> Outcome<Options> {
         let device = match self.device {
             DeviceArg::Auto => Preference::Auto,
             DeviceArg::Cpu => Preference::Cpu,
             DeviceArg::Gpu => Preference::Gpu,
         };
-        Options {
+        let profile = match &self.profile {
+            Some(file) => Some(millstream::load_profile(file)?),
+            None => profiles::folder().and_then(|folder| millstream::newest_profile(&folder)),
+        };
+        Ok(Options {
             threads: self.threads(),
             stages: self.stages == Switch::On,
             device,
             memory_limit_bytes: self.memory_limit,
+            profile: profile.map(Arc::new),
+            recorded: self.profile.is_some(),
             ..Options::default()
-        }
+        })
     }
 }
 
@@ -230,10 +251,17 @@ pub struct GenerateArgs {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = DEVICES_EXAMPLES)]
 pub struct DevicesArgs {
-    /// As JSON.
+    /// As JSON; with --calibrate the profile that was measured.
     #[arg(long)]
     pub json: bool,
+    /// Measure the CPU and the adapter that stages would run on, and keep the profile for later sessions.
+    #[arg(long)]
+    pub calibrate: bool,
+    /// And measure how far the profile is off: a minute more.
+    #[arg(long, requires = "calibrate")]
+    pub check: bool,
 }
 
 /// `4GB` is decimal, `4GiB` binary, `1048576` bytes.

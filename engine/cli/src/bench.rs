@@ -62,7 +62,7 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     if let Some(id) = a.queries.iter().find(|id| !known(id)) {
         return Err(Usage::new(format!("no query {id} in {}: there are {}", a.suite, ids(suite).join(", "))).into());
     }
-    let session = Session::with_options(common.options())?;
+    let session = Session::with_options(common.options()?)?;
     let dir = folder(suite, scale, a, common).await?;
     for t in suite.tables {
         session.register(t, &dir.join(format!("{t}.parquet")).to_string_lossy()).await?;

@@ -13,6 +13,7 @@ mod grid;
 mod lines;
 mod memory;
 mod output;
+mod profiles;
 mod progress;
 mod query;
 mod runtime;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     }
     let outcome = match &args.command {
         Command::Generate(a) => generate::run(a),
-        Command::Devices(a) => devices::run(a),
+        Command::Devices(a) => devices::run(a, &args.common),
         Command::Sql(a) => sql::run(a, &args.common),
         Command::Bench(a) => runtime::cancellable(&args.common, bench::run(a, &args.common)),
     };

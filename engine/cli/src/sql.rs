@@ -19,7 +19,7 @@ pub fn run(a: &SqlArgs, common: &Common) -> Outcome {
         (None, None) => None,
     };
     cancellable(common, async {
-        let script = Script { session: session(a.tables.clone(), common.options()).await?, show: show(a, common) };
+        let script = Script { session: session(a.tables.clone(), common.options()?).await?, show: show(a, common) };
         match text {
             Some(text) => script.all(&text).await,
             None => script.piped().await,

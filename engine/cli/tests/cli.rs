@@ -29,7 +29,8 @@ fn text(path: &Path) -> String {
 }
 
 fn millstream(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_millstream")).args(args).env_remove("COLUMNS").output().unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command.args(args).env_remove("COLUMNS").env("MILLSTREAM_PROFILES", "").output().unwrap()
 }
 
 fn sql(sql: &str, more: &[&str]) -> Output {
@@ -54,6 +55,37 @@ fn fails(out: &Output, code: i32, says: &[&str]) {
     assert_eq!(stdout(out), "", "{}", stderr(out));
     for s in says {
         assert!(stderr(out).contains(s), "{s:?} is not in {}", stderr(out));
+    }
+}
+
+/// By the profile of another machine EXPLAIN says where stages would run there, with both estimates, and they run here.
+#[test]
+fn another_machine_is_explained_and_not_run() {
+    let profile = text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../cost/profiles/h100.json"));
+    let query = "select l_returnflag, sum(l_quantity) from lineitem group by l_returnflag";
+    let explained = stdout(&sql(&format!("explain {query}"), &["--profile", &profile]));
+    for says in ["cpu est ms", "gpu est ms", "here the CPU; on NVIDIA H100 PCIe with 32 cores (synthetic) cpu: cpu ", "(kernels "] {
+        assert!(explained.contains(says), "{says} is not in {explained}");
+    }
+    let ran = stdout(&sql(&format!("explain analyze {query}"), &["--profile", &profile]));
+    assert!(ran.contains("own ms") && !ran.contains("x est"), "what another machine would take is no error: {ran}");
+    assert_eq!(stdout(&sql(query, &["--profile", &profile, "--format", "csv"])).lines().count(), 4);
+    fails(&sql(query, &["--profile", "no-such-machine.json"]), 1, &["no-such-machine.json"]);
+}
+
+/// By this machine's own profile EXPLAIN ANALYZE holds the estimate against what was measured.
+#[test]
+fn estimates_are_held_against_measurements() {
+    let profiles = folder("profiles");
+    // Not this machine's, but kept where its own would be; its GPU is not here.
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../cost/profiles/m4.json"), profiles.join("m4.json")).unwrap();
+    let lineitem = format!("lineitem={}", text(&data().join("lineitem.parquet")));
+    let query = "explain analyze select l_returnflag, sum(l_quantity) from lineitem group by l_returnflag";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command.args(["sql", "-c", query, "--table", &lineitem, "--threads", "2"]).env("MILLSTREAM_PROFILES", &profiles);
+    let out = stdout(&command.output().unwrap());
+    for says in ["est rows", "cpu est ms", "gpu est ms", "own ms", "x est", "auto: cpu "] {
+        assert!(out.contains(says), "{says} is not in {out}");
     }
 }
 

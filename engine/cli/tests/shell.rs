@@ -67,7 +67,12 @@ impl Terminal {
         for name in ["COLUMNS", "LINES", "PAGER", "LESS", "MILLSTREAM_HISTORY", "XDG_DATA_HOME"] {
             command.env_remove(name);
         }
-        command.env("TERM", "xterm").env("NO_COLOR", "1").env("XDG_STATE_HOME", home).envs(variables.iter().copied());
+        command
+            .env("MILLSTREAM_PROFILES", "")
+            .env("TERM", "xterm")
+            .env("NO_COLOR", "1")
+            .env("XDG_STATE_HOME", home)
+            .envs(variables.iter().copied());
         command.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave.try_clone().unwrap()).stderr(pty.slave);
         // SAFETY: both calls may follow a fork; they make the terminal, which is standard input, the child's own.
         unsafe {

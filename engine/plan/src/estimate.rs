@@ -17,6 +17,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
+use millstream_stage::StageExec;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -37,11 +38,13 @@ pub struct Values {
     /// Rows of the table that it is from.
     pub of: f64,
     /// Whether `distinct` was counted or follows from the range; else it is only the number of rows.
-    counted: bool,
+    pub counted: bool,
     /// Least and greatest value, of numbers and dates.
-    range: Option<(f64, f64)>,
+    pub range: Option<(f64, f64)>,
     /// Whether it is computed of a group.
     aggregate: bool,
+    /// Distinct values at the most as far as the size of the column tells, of strings that nobody counted.
+    pub likely: Option<f64>,
 }
 
 /// The part of the rows that have one value of a column whose values nobody counted.
@@ -49,14 +52,14 @@ const ONE_VALUE: f64 = 0.1;
 
 impl Values {
     /// The part of the rows that have one of `n` values.
-    fn equal(&self, n: usize) -> f64 {
+    pub fn equal(&self, n: usize) -> f64 {
         let one = if self.counted { 1.0 / self.distinct } else { ONE_VALUE.max(1.0 / self.distinct) };
         (n as f64 * one).min(1.0)
     }
 }
 
 /// Selectivity of a condition of which nothing is known, as DataFusion's.
-const UNKNOWN: f64 = 0.2;
+pub const UNKNOWN: f64 = 0.2;
 
 /// The part of the groups that stay where what is computed of them is compared: queries look for the few that stand out.
 const HAVING: f64 = 0.1;
@@ -66,6 +69,9 @@ pub const RESIDUAL: f64 = 0.7;
 
 /// The estimate of a node, if its sources know how many rows they have.
 pub fn estimate(plan: &Arc<dyn ExecutionPlan>) -> Option<Estimate> {
+    if let Some(stage) = plan.downcast_ref::<StageExec>() {
+        return crate::work::rows::estimate(stage);
+    }
     if let Some(node) = plan.downcast_ref::<FilterExec>() {
         let mut below = estimate(node.input())?;
         below.rows = (below.rows * selectivity(node.predicate(), &below.columns)).max(1.0);
@@ -108,8 +114,17 @@ fn source(plan: &Arc<dyn ExecutionPlan>) -> Option<Estimate> {
     Some(Estimate { rows, columns })
 }
 
-fn unknown(rows: f64) -> Values {
-    Values { distinct: rows.max(1.0), of: rows, counted: false, range: None, aggregate: false }
+/// A column of which nothing is known.
+pub fn unknown(rows: f64) -> Values {
+    Values { distinct: rows.max(1.0), of: rows, counted: false, range: None, aggregate: false, likely: None }
+}
+
+/// Distinct values that codes of so many bytes can tell apart: a dictionary's codes take the bits that they need. Sizes
+/// that are exact are those of values, which say nothing.
+fn coded(size: &Precision<usize>, rows: f64) -> Option<f64> {
+    let Precision::Inexact(bytes) = size else { return None };
+    let bits = *bytes as f64 * 8.0 / rows.max(1.0);
+    (bits < 20.0).then(|| bits.exp2().ceil().min(rows))
 }
 
 fn values(c: &ColumnStatistics, rows: f64) -> Values {
@@ -123,7 +138,8 @@ fn values(c: &ColumnStatistics, rows: f64) -> Values {
         (None, Some((lo, hi))) if whole(&c.min_value) => Some((hi - lo + 1.0).min(rows)),
         _ => None,
     };
-    Values { distinct: distinct.unwrap_or(rows).max(1.0), of: rows, counted: distinct.is_some(), range, aggregate: false }
+    let likely = if distinct.is_none() { coded(&c.byte_size, rows) } else { None };
+    Values { distinct: distinct.unwrap_or(rows).max(1.0), of: rows, counted: distinct.is_some(), range, aggregate: false, likely }
 }
 
 fn bound(v: &Precision<ScalarValue>) -> Option<f64> {
@@ -293,7 +309,7 @@ fn join(node: &HashJoinExec, left: Estimate, right: Estimate) -> Option<Estimate
         columns.extend(right.columns);
     }
     if matches!(node.join_type(), LeftMark | RightMark) {
-        columns.push(Values { distinct: 2.0, of: rows, counted: true, range: None, aggregate: false });
+        columns.push(Values { distinct: 2.0, of: rows, counted: true, range: None, aggregate: false, likely: None });
     }
     if let Some(p) = &node.projection {
         columns = p.iter().map(|i| columns.get(*i).copied()).collect::<Option<_>>()?;

@@ -9,15 +9,18 @@ mod checked;
 mod estimate;
 mod explain;
 mod join_order;
+mod machine;
 mod open;
 mod place;
 mod share;
 mod top;
+mod work;
 
 pub use carve::Carve;
 pub use checked::{Checked, CheckedConstants, CheckedSum, checked_sum};
 pub use explain::why_stock;
 pub use join_order::JoinOrder;
+pub use machine::{IsHere, Machine, Residency, measured_ns};
 pub use place::{Place, Preference};
 pub use share::Share;
 
@@ -26,7 +29,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use std::sync::Arc;
 
 /// What the rules are told.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Integer overflow in stages is an error; else it wraps, as in a host's DataFusion.
     pub checked: bool,
@@ -34,6 +37,8 @@ pub struct Rules {
     pub limited: bool,
     /// Which devices may be chosen.
     pub prefer: Preference,
+    /// The machine whose profile stages are priced by; none: `auto` is the CPU.
+    pub machine: Option<Arc<Machine>>,
 }
 
 /// DataFusion's logical and physical rules with those in front that make arithmetic raise on overflow.
@@ -52,7 +57,7 @@ pub fn install(
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let check = rules.iter().position(|r| r.name() == "SanityCheckPlan").unwrap_or(rules.len());
     rules.insert(check, Arc::new(Share));
-    rules.insert(check, Arc::new(Place::new(ours.prefer)));
+    rules.insert(check, Arc::new(Place::new(ours.prefer, ours.machine.clone())));
     rules.insert(check, Arc::new(Carve::new(ours)));
     if let Some(sides) = rules.iter().position(|r| r.name() == "join_selection") {
         rules.insert(sides + 1, Arc::new(JoinOrder));

@@ -28,6 +28,7 @@
 
 mod accelerate;
 mod cache;
+mod calibrate;
 mod devices;
 mod error;
 mod expressions;
@@ -35,6 +36,7 @@ mod files;
 #[cfg(feature = "polars")]
 mod frames;
 pub mod interop;
+mod machine;
 mod once;
 mod profile;
 mod rows;
@@ -45,6 +47,7 @@ mod table;
 
 pub use accelerate::accelerate;
 pub use cache::Cached;
+pub use calibrate::{Calibration, Check, Checked, Regret, calibrate, check};
 pub use datafusion::functions_aggregate::expr_fn::{avg, count, count_distinct, max, median, min, stddev, sum};
 pub use datafusion::logical_expr::conditional_expressions::CaseBuilder;
 pub use datafusion::logical_expr::{Expr, SortExpr, cast, ident, lit, when};
@@ -53,6 +56,13 @@ pub use devices::{AdapterInfo, Devices, devices};
 pub use error::{Error, ErrorKind, Result};
 pub use expressions::{call, data_type};
 pub use files::{ReadOptions, WriteOptions};
+pub use machine::{load_profile, newest_profile, store_profile};
+/// The measured facts of a machine, as JSON on disk.
+///
+/// ```
+/// assert!(millstream::MachineProfile::parse("{}").is_err());
+/// ```
+pub use millstream_cost::Profile as MachineProfile;
 pub use millstream_plan::Preference;
 /// Polars, of the version whose frames [`Table::to_polars`] gives and [`Session::read_polars`] takes.
 ///

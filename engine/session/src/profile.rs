@@ -64,6 +64,16 @@ pub struct StageReport {
     pub fallbacks: usize,
     /// Whether it filters, joins or groups; otherwise it only computes, sorts, collects or fills a join table.
     pub is_work: bool,
+    /// What the stage was expected to take on the CPU; none without a profile, or where nobody knew how many rows there are.
+    pub cpu_est_ms: Option<f64>,
+    /// What it was expected to take on the GPU; none also where no GPU runs it.
+    pub gpu_est_ms: Option<f64>,
+    /// Rows that were expected to enter.
+    pub est_rows: Option<usize>,
+    /// What it took where it ran, shared by the threads: what its estimate is to be held against. None before a run.
+    pub own_ms: Option<f64>,
+    /// The device that it would be on by the profile of another machine.
+    pub there: Option<String>,
     /// What a GPU did of it.
     pub gpu: GpuReport,
 }
@@ -90,6 +100,10 @@ pub struct GpuReport {
     pub readback_ms: f64,
     /// Bytes both ways.
     pub bytes: usize,
+    /// Of them to the device.
+    pub upload_bytes: usize,
+    /// Chunks of rows that kernels ran over.
+    pub chunks: usize,
 }
 
 /// One stock operator.
@@ -167,6 +181,7 @@ fn is_parquet(node: &Arc<dyn ExecutionPlan>) -> bool {
 fn stage_report(stage: &StageExec) -> StageReport {
     let metrics = stage.metrics().unwrap_or_default();
     let value = |name: &str| metrics.sum_by_name(name).map_or(0, |v| v.as_usize());
+    let prices = stage.placement().prices.as_ref();
     StageReport {
         id: stage.id().to_string(),
         sink: stage.sink().name().to_string(),
@@ -181,6 +196,11 @@ fn stage_report(stage: &StageExec) -> StageReport {
         spills: metrics.spill_count().unwrap_or(0),
         fallbacks: value("gpu_fallbacks"),
         is_work: is_work(stage),
+        cpu_est_ms: prices.map(|p| p.cpu_ns as f64 / 1e6),
+        gpu_est_ms: prices.and_then(|p| p.gpu_ns).map(|ns| ns as f64 / 1e6),
+        est_rows: prices.map(|p| p.rows as usize),
+        own_ms: prices.and_then(|p| millstream_plan::measured_ns(&metrics, p.threads)).map(|ns| ns / 1e6),
+        there: prices.and_then(|p| p.there).map(|d| d.to_string()),
         gpu: GpuReport {
             rows: value("gpu_rows"),
             upload_ms: milliseconds(value("gpu_upload_time")),
@@ -188,6 +208,8 @@ fn stage_report(stage: &StageExec) -> StageReport {
             kernel_ms: milliseconds(value("gpu_kernel_time")),
             readback_ms: milliseconds(value("gpu_readback_time")),
             bytes: value("gpu_upload_bytes") + value("gpu_readback_bytes"),
+            upload_bytes: value("gpu_upload_bytes"),
+            chunks: value("gpu_chunks"),
         },
     }
 }
@@ -215,8 +237,25 @@ impl fmt::Display for Profile {
     /// Two small tables; a line each for a stage and a stock operator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.stages.is_empty() {
-            let head =
-                ["stage", "sink", "device", "rows in", "rows out", "fetch ms", "compute ms", "total ms", "table", "notes", "why there"];
+            let head = [
+                "stage",
+                "sink",
+                "device",
+                "on it",
+                "rows in",
+                "est rows",
+                "rows out",
+                "fetch ms",
+                "compute ms",
+                "total ms",
+                "cpu est ms",
+                "gpu est ms",
+                "own ms",
+                "x est",
+                "table",
+                "notes",
+                "why there",
+            ];
             let rows = self.stages.iter().map(StageReport::cells).collect();
             write_table(f, &head, rows)?;
         }
@@ -232,18 +271,36 @@ impl fmt::Display for Profile {
 }
 
 impl StageReport {
+    /// What it took over what it was expected to take; none before a run, and where the estimate is another machine's.
+    ///
+    /// ```
+    /// let report = millstream::StageReport { device: "cpu".into(), cpu_est_ms: Some(2.0), own_ms: Some(3.0), ..Default::default() };
+    /// assert_eq!(report.error(), Some(1.5));
+    /// ```
+    pub fn error(&self) -> Option<f64> {
+        let expected = if self.device == "gpu" { self.gpu_est_ms } else { self.cpu_est_ms };
+        Some(self.own_ms? / expected.filter(|ms| *ms > 0.0 && self.there.is_none())?)
+    }
+
     fn cells(&self) -> Vec<String> {
+        let optional = |v: Option<f64>| v.map_or_else(String::new, |ms| format!("{ms:.1}"));
         let count = |n: usize, what: &str| if n > 0 { format!("{n} {what}") } else { String::new() };
         let notes = [count(self.spills, "spills"), count(self.fallbacks, "fallbacks")].join(" ");
         vec![
             self.id.clone(),
             self.sink.clone(),
             self.device.clone(),
+            self.there.clone().unwrap_or_default(),
             self.input_rows.to_string(),
+            self.est_rows.map_or_else(String::new, |n| n.to_string()),
             self.output_rows.to_string(),
             format!("{:.1}", self.fetch_ms),
             format!("{:.1}", self.compute_ms),
             format!("{:.1}", self.elapsed_ms),
+            optional(self.cpu_est_ms),
+            optional(self.gpu_est_ms),
+            optional(self.own_ms),
+            self.error().map_or_else(String::new, |x| format!("{x:.2}")),
             self.tables.join("+"),
             notes.trim().to_string(),
             self.reason.clone(),

@@ -3,10 +3,13 @@
 use crate::{Error, Result};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::{FutureExt, Stream, StreamExt};
+use millstream_plan::Machine;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// The batches of a running query, in order. Dropping it cancels the query.
@@ -25,11 +28,19 @@ pub struct Rows {
     /// None after the end or an error.
     stream: Option<SendableRecordBatchStream>,
     schema: SchemaRef,
+    /// What learns from the plan once all its rows are there.
+    learns: Option<(Arc<Machine>, Arc<dyn ExecutionPlan>)>,
 }
 
 impl Rows {
     pub(crate) fn new(stream: SendableRecordBatchStream) -> Self {
-        Self { schema: stream.schema(), stream: Some(stream) }
+        Self { schema: stream.schema(), stream: Some(stream), learns: None }
+    }
+
+    /// Once all rows are there, the session's machine learns from what the plan's stages took.
+    pub(crate) fn teaching(self, plan: &Arc<dyn ExecutionPlan>, ctx: &TaskContext) -> Self {
+        let learns = ctx.session_config().get_extension::<Machine>().map(|m| (m, Arc::clone(plan)));
+        Self { learns, ..self }
     }
 
     /// Names and types of the columns.
@@ -74,6 +85,9 @@ impl Stream for Rows {
         };
         if !matches!(item, Some(Ok(_))) {
             self.stream = None;
+            if let (None, Some((machine, plan))) = (&item, self.learns.take()) {
+                machine.learn(&plan);
+            }
         }
         Poll::Ready(item)
     }

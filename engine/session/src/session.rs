@@ -3,8 +3,9 @@
 use crate::accelerate::{with_checked, with_named_files, with_stages};
 use crate::cache::CacheStatement;
 use crate::error::guarded;
+use crate::machine::machine_of;
 use crate::stores::{StoreOptions, Stores};
-use crate::{Error, ErrorKind, Result, Table, files, once};
+use crate::{Error, ErrorKind, MachineProfile, Result, Table, files, once};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
@@ -39,12 +40,17 @@ pub struct Options {
     pub memory_limit_bytes: Option<usize>,
     /// How object stores are reached.
     pub stores: StoreOptions,
+    /// What the stages are priced by; none: `auto` is the CPU, and EXPLAIN has no estimates.
+    pub profile: Option<Arc<MachineProfile>>,
+    /// The profile is another machine's: EXPLAIN says where stages would run there, and they run on the CPU here.
+    pub recorded: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, stages: true, device: Preference::Auto, memory_limit_bytes: None, stores: StoreOptions::default() }
+        let stores = StoreOptions::default();
+        Self { threads, stages: true, device: Preference::Auto, memory_limit_bytes: None, stores, profile: None, recorded: false }
     }
 }
 
@@ -93,6 +99,10 @@ impl Session {
         let settings = Settings { pool, checked: true, gpu: CapabilityClass::All };
         let mut config =
             SessionConfig::new().with_target_partitions(options.threads).with_information_schema(true).with_extension(Arc::new(settings));
+        let machine = machine_of(&options);
+        if let Some(machine) = &machine {
+            config = config.with_extension(Arc::clone(machine));
+        }
         config.options_mut().execution.parquet.pushdown_filters = !options.stages;
         let memory: Arc<dyn MemoryPool> = match options.memory_limit_bytes {
             Some(limit) => Arc::new(FairSpillPool::new(limit)),
@@ -106,7 +116,8 @@ impl Session {
         builder = builder.with_file_formats(files::formats()).with_table_factories(files::external_tables());
         builder = with_checked(builder);
         if options.stages {
-            builder = with_stages(builder, Rules { checked: true, limited: options.memory_limit_bytes.is_some(), prefer: options.device });
+            let limited = options.memory_limit_bytes.is_some();
+            builder = with_stages(builder, Rules { checked: true, limited, prefer: options.device, machine });
         }
         let ctx = SessionContext::new_with_state(with_named_files(builder).build());
         files::Paths::install(&ctx)?;

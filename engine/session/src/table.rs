@@ -11,6 +11,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::expr_fn::when;
 use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr};
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
+use millstream_plan::Machine;
 use std::sync::Arc;
 
 /// Which rows a [`Table::join`] keeps.
@@ -306,7 +307,9 @@ impl Table {
     /// # Errors
     /// What planning raises; what the data raises comes in the stream.
     pub async fn stream(self) -> Result<Rows> {
-        guarded(async { Ok(Rows::new(self.frame.execute_stream().await?)) }).await
+        let ctx = Arc::new(self.frame.task_ctx());
+        let plan = self.plan().await?;
+        guarded(async { started(&plan, ctx) }).await
     }
 
     /// The physical plan, stages carved and placed.
@@ -407,12 +410,20 @@ impl Table {
 /// # Errors
 /// What starting the plan raises.
 pub fn run(session: &crate::Session, plan: &Arc<dyn ExecutionPlan>) -> Result<Rows> {
-    Ok(Rows::new(execute_stream(Arc::clone(plan), session.context().task_ctx())?))
+    started(plan, session.context().task_ctx())
+}
+
+fn started(plan: &Arc<dyn ExecutionPlan>, ctx: Arc<TaskContext>) -> Result<Rows> {
+    Ok(Rows::new(execute_stream(Arc::clone(plan), Arc::clone(&ctx))?).teaching(plan, &ctx))
 }
 
 /// The rows of a plan, those of its first partition first.
 async fn in_order(plan: Arc<dyn ExecutionPlan>, ctx: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
-    Ok(collect_partitioned(plan, ctx).await?.into_iter().flatten().collect())
+    let rows = collect_partitioned(Arc::clone(&plan), Arc::clone(&ctx)).await?.into_iter().flatten().collect();
+    if let Some(machine) = ctx.session_config().get_extension::<Machine>() {
+        machine.learn(&plan);
+    }
+    Ok(rows)
 }
 
 impl JoinKind {

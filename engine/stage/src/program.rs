@@ -2,10 +2,12 @@
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
+use millstream_kernels::CHUNK_ROWS;
+pub use millstream_kernels::Value;
 use millstream_kernels::group::KeyType;
-use millstream_kernels::program::{AggregateOp, BoolOp};
-pub use millstream_kernels::program::{Fraction, Instr, JoinKind, KeyOrder, KeyOrders, Listing, Moment, Pick, Probe, Reg, Residual, Type};
-use millstream_kernels::{CHUNK_ROWS, Value};
+pub use millstream_kernels::program::{
+    AggregateOp, BoolOp, CompareOp, Fraction, Instr, JoinKind, KeyOrder, KeyOrders, Listing, Moment, Pick, Probe, Reg, Residual, Type,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
@@ -472,11 +474,50 @@ pub struct Placement {
     pub device: Device,
     /// Why, for EXPLAIN.
     pub reason: String,
+    /// What it is expected to take; none without a profile, or where nobody knows how many rows there are.
+    #[serde(default)]
+    pub prices: Option<Prices>,
+}
+
+/// What the planner expects a stage to take by the profile of a machine, corrected by what runs before took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prices {
+    /// Nanoseconds on the CPU.
+    pub cpu_ns: u64,
+    /// Nanoseconds on the machine's device; none where none runs the stage.
+    pub gpu_ns: Option<u64>,
+    /// Rows that are expected to enter.
+    pub rows: u64,
+    /// Threads that share the host's part.
+    pub threads: u32,
+    /// The profile is another machine's: where the stage would run there.
+    pub there: Option<Device>,
+}
+
+impl Prices {
+    /// Nanoseconds on `device`.
+    pub fn of(&self, device: Device) -> Option<u64> {
+        match device {
+            Device::Cpu => Some(self.cpu_ns),
+            Device::Gpu => self.gpu_ns,
+            Device::Reference => None,
+        }
+    }
 }
 
 impl Placement {
+    /// On `device`, because `reason`.
+    pub fn new(device: Device, reason: impl Into<String>) -> Self {
+        Self { device, reason: reason.into(), prices: None }
+    }
+
     /// On the CPU, because `reason`.
     pub fn cpu(reason: impl Into<String>) -> Self {
-        Self { device: Device::Cpu, reason: reason.into() }
+        Self::new(Device::Cpu, reason)
+    }
+
+    /// With what it is expected to take.
+    pub fn priced(self, prices: Option<Prices>) -> Self {
+        Self { prices, ..self }
     }
 }

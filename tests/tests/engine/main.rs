@@ -19,6 +19,7 @@ mod library;
 mod matrix;
 mod overflow;
 mod panics;
+mod placement;
 mod plans;
 mod reference;
 mod relay;

@@ -58,7 +58,7 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
 /// Milliseconds from the end of each window, which is when the event that closes it happens, until a reader on a thread of
 /// its own has found its rows; and the events that the table counts in the end.
 async fn measure(per_epoch: bool, events: u64, options: &DriverOptions, common: &Common) -> Outcome<(Vec<f64>, u64)> {
-    let session = Session::with_options(common.options())?;
+    let session = Session::with_options(common.options()?)?;
     let folder = tempfile::tempdir()?;
     let store = local(folder.path())?;
     let clock = Arc::new(SystemClock::new());

@@ -26,7 +26,7 @@ struct Sums {
 
 pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     let events = a.events.unwrap_or(20_000_000);
-    let session = Session::with_options(common.options())?;
+    let session = Session::with_options(common.options()?)?;
     // Small enough that the input does not end before the job is killed.
     let most = usize::try_from(events / 50)?.clamp(1, 1 << 20);
     let options = DriverOptions { checkpoint_ms: 1_000, epoch_rows_max: most, ..DriverOptions::default() };

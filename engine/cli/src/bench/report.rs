@@ -50,7 +50,8 @@ pub fn query(q: &Query, m: &Measured) -> Value {
 fn stage(s: &StageReport) -> Value {
     let on_gpu = (s.device == "gpu").then_some(s.gpu);
     json!({
-        "name": s.sink, "device": s.device, "reason": s.reason, "cpu_est_ms": null, "gpu_est_ms": null,
+        "name": s.sink, "device": s.device, "reason": s.reason, "cpu_est_ms": s.cpu_est_ms, "gpu_est_ms": s.gpu_est_ms,
+        "est_rows": s.est_rows, "own_ms": s.own_ms, "there": s.there,
         "ms": s.elapsed_ms, "fetch_ms": s.fetch_ms, "compute_ms": s.compute_ms, "rows": s.input_rows, "bytes": on_gpu.map(|g| g.bytes),
         "upload_ms": on_gpu.map(|g| g.upload_ms), "kernel_ms": on_gpu.map(|g| g.kernel_ms), "readback_ms": on_gpu.map(|g| g.readback_ms),
         "gpu_rows": s.gpu.rows, "is_work": s.is_work, "tables": s.tables, "spills": s.spills, "fallbacks": s.fallbacks,

@@ -107,7 +107,7 @@ async fn job(q: &WindowQuery, parts: &[Vec<RecordBatch>], session: &Session, sin
 
 async fn measure(q: &WindowQuery, parts: &[Vec<RecordBatch>], a: &BenchArgs, common: &Common) -> Outcome<Measured> {
     let mut m = Measured::default();
-    let session = Session::with_options(common.options())?;
+    let session = Session::with_options(common.options()?)?;
     for i in 0..=a.iterations {
         if i == 1 {
             usage::reset_peak();
@@ -159,7 +159,8 @@ async fn verified(q: &WindowQuery, parts: &[Vec<RecordBatch>], common: &Common) 
     let mut expected = Windowed::new(q.work, READINGS.sensors as usize);
     parts.iter().flatten().try_for_each(|b| expected.add(b))?;
     let events: usize = parts.iter().flatten().map(RecordBatch::num_rows).sum();
-    let sessions = [0, 1, 2].map(|more| Session::with_options(Options { threads: common.threads() + more, ..common.options() }));
+    let options = common.options()?;
+    let sessions = [0, 1, 2].map(|more| Session::with_options(Options { threads: common.threads() + more, ..options.clone() }));
     let sessions = sessions.into_iter().collect::<Result<Vec<_>, _>>()?;
     let whole = DriverOptions { epoch_rows: events, epoch_rows_max: events, ..DriverOptions::default() };
     for (name, options, lives) in

@@ -53,7 +53,7 @@ struct Shell<'a> {
 impl<'a> Shell<'a> {
     fn new(a: &SqlArgs, common: &Common, console: &'a Console) -> Outcome<Self> {
         let foreground = Arc::new(Foreground::default());
-        let session = console.run(&foreground, sql::session(a.tables.clone(), common.options()))?.ok_or("there is no session")?;
+        let session = console.run(&foreground, sql::session(a.tables.clone(), common.options()?))?.ok_or("there is no session")?;
         let mut shell = Self {
             console,
             session,

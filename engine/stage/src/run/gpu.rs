@@ -6,11 +6,14 @@
 
 mod floats;
 mod groups;
+mod parts;
 mod predicates;
 mod rows;
 mod select;
 mod split;
 mod table;
+
+pub use parts::{Parts, TableColumns, parts};
 
 use super::Bound;
 use super::chunk::{LateColumns, RowSink};

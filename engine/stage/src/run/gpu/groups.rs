@@ -28,7 +28,7 @@ use millstream_kernels::{Values, Vector};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of blocks that wait for the device's answer, at most.
-const PENDING_BYTES_MAX: usize = 256 << 20;
+pub(super) const PENDING_BYTES_MAX: usize = 256 << 20;
 
 /// What went wrong, by who deals with it.
 enum Failure {
