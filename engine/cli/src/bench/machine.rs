@@ -61,7 +61,7 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
 
 /// Bytes a second of a plain sum and of a query, and whether the query's answer is right.
 async fn scan(common: &Common, iterations: usize) -> Outcome<(f64, f64, bool)> {
-    let session = Session::with_options(common.options())?;
+    let session = Session::with_options(common.options()?)?;
     // Any 62 bits: nothing to be narrowed, no order, and half of the rows stay.
     let any = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (i as u64) << 7;
     let x: Vec<i64> = (0..ROWS).map(|i| (any(i) >> 30) as i64).collect();
@@ -85,7 +85,7 @@ async fn scan(common: &Common, iterations: usize) -> Outcome<(f64, f64, bool)> {
 
 /// Milliseconds of a query over a thousand rows.
 async fn small(common: &Common, iterations: usize) -> Outcome<f64> {
-    let session = Session::with_options(common.options())?;
+    let session = Session::with_options(common.options()?)?;
     let column = |of: fn(i64) -> i64| Arc::new(Int64Array::from_iter_values((0..1000).map(of))) as arrow::array::ArrayRef;
     let batch = RecordBatch::try_from_iter([("k", column(|i| i % 7)), ("v", column(|i| i))])?;
     session.context().register_batch("small", batch)?;
@@ -119,7 +119,7 @@ async fn q6(a: &BenchArgs, common: &Common, iterations: usize) -> Outcome<(f64, 
     let scale = a.scale.unwrap_or(1.0);
     let dir = folder(tpch, scale, a, common).await?;
     let file = dir.join("lineitem.parquet");
-    let session = Session::with_options(common.options())?;
+    let session = Session::with_options(common.options()?)?;
     session.register("lineitem", &file.to_string_lossy()).await?;
     let right = match millstream_benches::answer(tpch, scale, query)? {
         Some(expected) => super::verified(query, &session, &expected).await.is_ok(),
