@@ -475,7 +475,7 @@ pub struct Placement {
     /// Why, for EXPLAIN.
     pub reason: String,
     /// What it is expected to take; none without a profile, or where nobody knows how many rows there are.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
 }
 

@@ -25,7 +25,8 @@ pub fn work(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident:
     serial.extend(by.insert(keys.len()));
     let inputs = stage.program().inputs.len();
     let sent: Vec<Reg> = parts.inputs.iter().copied().filter(|r| !(resident && usize::from(*r) < inputs)).collect();
-    serial.push(Step::new(Kernel::Pack, rows * (sent.len() + usize::from(!keys.is_empty())) as f64));
+    let floats = parts.floats.iter().map(|f| f.1).sum::<usize>();
+    serial.push(Step::new(Kernel::Pack, rows * (sent.len() + floats + usize::from(!keys.is_empty())) as f64));
     let mut steps: Vec<Step> = parts.device.iter().filter_map(|i| device_step(i, rows, &parts, flow)).collect();
     steps.push(Step::over(Kernel::Accumulate, rows * states.max(1.0), by.groups * states.max(1.0) * CELL_BYTES));
     let mut after = by.lookup(keys.len(), by.groups);
@@ -33,7 +34,7 @@ pub fn work(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident:
     after.push(Step::over(Kernel::Accumulate, by.groups * states, by.groups * super::STATE_BYTES));
 
     let bytes = |all: &[Reg]| all.iter().map(|r| sent_bytes(stage, flow, *r)).sum::<f64>();
-    let row_bytes = bytes(&parts.inputs) + if keys.is_empty() { 0.0 } else { 4.0 };
+    let row_bytes = bytes(&parts.inputs) + floats as f64 * 8.0 + if keys.is_empty() { 0.0 } else { 4.0 };
     let tables: f64 = parts.tables.iter().map(|t| table_bytes(flow, t.table, t.columns)).sum();
     let block_bytes: f64 = (0..stage.program().inputs.len() as Reg).map(|r| width(stage.program().data_type(r))).sum();
     let group_bytes = by.groups * (4.0 + states * CELL_BYTES);
@@ -68,7 +69,8 @@ fn host(walk: &mut Walk, parts: &Parts, flow: &Flow, resident: bool) -> f64 {
         }
     }
     let on_device = |r: &&Reg| resident && usize::from(**r) < program.inputs.len();
-    let leaves: Vec<Reg> = parts.inputs.iter().filter(|r| !on_device(r)).chain(&parts.keys).copied().collect();
+    let leaves: Vec<Reg> =
+        parts.inputs.iter().filter(|r| !on_device(r)).chain(&parts.keys).chain(parts.floats.iter().map(|f| &f.0)).copied().collect();
     walk.read(&leaves, rows);
     if !parts.host.is_empty() {
         walk.push(Kernel::Copy, rows * leaves.len() as f64);

@@ -42,7 +42,7 @@ pub async fn measure(how: &Calibration, adapter: &AdapterInfo) -> Result<Gpu> {
     for keys in KEYS {
         let grouped = best(&session, &format!("select k{keys}, sum(a) from big group by k{keys}"), RUNS).await?.run;
         accumulate.push((keys as f64 * CELL_BYTES, row_ns(&grouped)));
-        readback_bytes_per_s = readback_bytes_per_s.max(rate(grouped.readback_bytes, grouped.readback_ms));
+        readback_bytes_per_s = readback_bytes_per_s.max(rate(grouped.bytes - grouped.upload_bytes, grouped.readback_ms));
         let joined = |what: &str| format!("select sum({what}) from big join keys{keys} on k{keys} = id where k{keys} >= 0");
         let looked_up = best(&session, &joined("a"), RUNS).await?.run;
         let fetched = best(&session, &joined("v"), RUNS).await?.run;
@@ -120,7 +120,7 @@ async fn best(session: &Session, sql: &str, runs: usize) -> Result<Best> {
 async fn forced(session: &Session, sql: &str) -> Result<GpuReport> {
     let stage = first_stage(session, sql).await?;
     let failed = || Error::new(ErrorKind::Bug, format!("the adapter did not run what is to be measured ({}): {sql}", stage.reason));
-    stage.gpu.clone().filter(|_| stage.fallbacks == 0).ok_or_else(failed)
+    (stage.device == "gpu" && stage.fallbacks == 0).then_some(stage.gpu).ok_or_else(failed)
 }
 
 fn rate(bytes: usize, ms: f64) -> f64 {

@@ -2,7 +2,7 @@
 //! the device only selects rows have no prices yet.
 
 use super::groups::PENDING_BYTES_MAX;
-use super::split::{refusal, split};
+use super::split::{Form, refusal, split};
 use crate::exec::StageExec;
 use millstream_kernels::gpu::RunOptions;
 use millstream_kernels::program::{Instr, Reg};
@@ -18,6 +18,8 @@ pub struct Parts {
     pub inputs: Vec<Reg>,
     /// Registers of the program that are group keys: their codes go to the device.
     pub keys: Vec<Reg>,
+    /// Floats that become integers on their way to the device, and how many columns of them.
+    pub floats: Vec<(Reg, usize)>,
     /// The tables that the device probes; `device` numbers them by their place here.
     pub tables: Vec<TableColumns>,
     /// Bytes of a chunk that goes to the device, at most.
@@ -45,7 +47,10 @@ pub fn parts(stage: &StageExec) -> Result<Parts, String> {
     }
     let split = split(stage.program(), stage.sink(), &vec![true; stage.builds().len()]).map_err(|e| e.to_string())?;
     let tables = split.tables.iter().map(|t| TableColumns { table: t.table, columns: t.columns.len() }).collect();
+    let columns = |form: &Form| if *form == Form::Halves { 2 } else { 1 };
+    let floats = split.floats.iter().map(|(r, form)| (*r, columns(form))).collect();
     Ok(Parts {
+        floats,
         host: split.host,
         device: split.device.instrs,
         inputs: split.inputs,
