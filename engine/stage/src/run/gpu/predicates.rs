@@ -27,9 +27,12 @@ pub(super) struct Codes {
     pub set: Arc<Vec<u32>>,
 }
 
-/// The last dictionary of each predicate, and what came of it; none where it raised or some entry gave null.
+/// A dictionary's identity and the set that a predicate makes of it; none where it raised or some entry gave null.
+type Known = (u64, Option<Arc<Vec<u32>>>);
+
+/// What is known of the last dictionary of each predicate.
 #[derive(Default)]
-pub(super) struct Remembered(Mutex<HashMap<usize, (u64, Option<Arc<Vec<u32>>>)>>);
+pub(super) struct Remembered(Mutex<HashMap<usize, Known>>);
 
 impl Remembered {
     /// Predicate `n` of a run over the rows of `block`.
