@@ -52,6 +52,7 @@ impl<T: ArrowNativeType> Buf<T> {
 ///
 /// # Safety
 /// `write` writes every one of them.
+// SAFETY: what is not written is never read, as the caller sees to.
 pub(crate) unsafe fn written<T>(n: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
     let mut out = Vec::with_capacity(n);
     write(&mut out.spare_capacity_mut()[..n]);
