@@ -252,7 +252,8 @@ fn count(case: &Case, r: &HashMap<Reg, Option<i128>>, groups: &mut Answer) {
         *result = Some(match (aggregate.op, *result) {
             (AggregateOp::Count, _) => i128::from(*count),
             (_, None) => v,
-            (AggregateOp::Sum, Some(sum)) => sum + v,
+            // Past 128 bits the device has refused the rows.
+            (AggregateOp::Sum, Some(sum)) => sum.wrapping_add(v),
             (AggregateOp::Min, Some(least)) => v.min(least),
             (AggregateOp::Max, Some(greatest)) => v.max(greatest),
             (other, _) => panic!("the oracle does not know {other:?}"),
