@@ -197,7 +197,8 @@ pub struct BenchArgs {
     /// Scale factor: tpch 1 is SF1 (default 0.1, for machine 1), h2o 1 is 1e7 rows (default 0.01).
     #[arg(long)]
     pub scale: Option<f64>,
-    /// Rows of a stream: 20 million for windows and recovery, 2 million for latency (10 s) where it is not said.
+    /// Rows of a stream, or of the table of machine: 20 million for windows and recovery, 2 million for latency (10 s), 64
+    /// million for machine where it is not said.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub events: Option<u64>,
     /// Only these queries, for instance q1,q6.

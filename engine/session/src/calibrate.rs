@@ -22,6 +22,7 @@ mod stages;
 mod tables;
 
 pub use check::{Check, Checked, Regret, check};
+pub use memory::memory_read_rate;
 
 use crate::{Error, ErrorKind, MachineProfile, Result};
 use millstream_cost::{Cpu, Curve, Kernel, VERSION};

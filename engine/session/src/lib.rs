@@ -47,7 +47,7 @@ mod table;
 
 pub use accelerate::accelerate;
 pub use cache::Cached;
-pub use calibrate::{Calibration, Check, Checked, Regret, calibrate, check};
+pub use calibrate::{Calibration, Check, Checked, Regret, calibrate, check, memory_read_rate};
 pub use datafusion::functions_aggregate::expr_fn::{avg, count, count_distinct, max, median, min, stddev, sum};
 pub use datafusion::logical_expr::conditional_expressions::CaseBuilder;
 pub use datafusion::logical_expr::{Expr, SortExpr, cast, ident, lit, when};

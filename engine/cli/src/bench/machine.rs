@@ -7,7 +7,7 @@ use crate::screen::print;
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
-use millstream::Session;
+use millstream::{Session, memory_read_rate};
 use millstream_benches::{Query, suite};
 use serde_json::json;
 use std::fs::File;
@@ -19,8 +19,8 @@ use std::time::Instant;
 
 pub const NAME: &str = "machine";
 
-/// Rows of the table that is scanned: two columns of 512 MB, far beyond any cache.
-const ROWS: usize = 64 << 20;
+/// Rows of the table that is scanned, where it is not said: two columns of 512 MB, far beyond any cache.
+const ROWS: u64 = 64 << 20;
 
 /// Half of the values of `y` lie below.
 const HALF: i64 = 1 << 61;
@@ -38,7 +38,7 @@ const Q6_COLUMNS: [&str; 4] = ["l_shipdate", "l_discount", "l_quantity", "l_exte
 
 pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     let iterations = a.iterations.max(1);
-    let (bandwidth, scanned, right) = scan(common, iterations).await?;
+    let (bandwidth, scanned, right) = scan(a.events.unwrap_or(ROWS), common, iterations).await?;
     let gb = |bytes_s: f64| bytes_s / 1e9;
     let per_cent = 100.0 * scanned / bandwidth;
     let threads = common.threads();
@@ -60,12 +60,13 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
 }
 
 /// Bytes a second of a plain sum and of a query, and whether the query's answer is right.
-async fn scan(common: &Common, iterations: usize) -> Outcome<(f64, f64, bool)> {
+async fn scan(rows: u64, common: &Common, iterations: usize) -> Outcome<(f64, f64, bool)> {
+    let rows = usize::try_from(rows)?;
     let session = Session::with_options(common.options()?)?;
     // Any 62 bits: nothing to be narrowed, no order, and half of the rows stay.
     let any = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (i as u64) << 7;
-    let x: Vec<i64> = (0..ROWS).map(|i| (any(i) >> 30) as i64).collect();
-    let y: Vec<i64> = (0..ROWS).map(|i| (any(i + ROWS) >> 2) as i64).collect();
+    let x: Vec<i64> = (0..rows).map(|i| (any(i) >> 30) as i64).collect();
+    let y: Vec<i64> = (0..rows).map(|i| (any(i + rows) >> 2) as i64).collect();
     let expected: i64 = x.iter().zip(&y).filter(|(_, y)| **y < HALF).map(|(x, _)| x).sum();
     let batch = RecordBatch::try_from_iter([
         ("x", Arc::new(Int64Array::from(x)) as arrow::array::ArrayRef),
@@ -75,10 +76,10 @@ async fn scan(common: &Common, iterations: usize) -> Outcome<(f64, f64, bool)> {
     session.cache("numbers").await?;
     let (mut read, mut scanned, mut right) = (vec![], vec![], true);
     for _ in 0..iterations {
-        read.push(bandwidth(batch.column(0).as_primitive::<Int64Type>().values(), common.threads()));
+        read.push(memory_read_rate(batch.column(0).as_primitive::<Int64Type>().values(), common.threads()));
         let (batches, _, ms) = one(&SCAN, &session).await?;
         right &= batches.first().is_some_and(|b| b.column(0).as_primitive::<Int64Type>().value(0) == expected);
-        scanned.push((2 * ROWS * 8) as f64 / (ms / 1e3));
+        scanned.push((2 * rows * 8) as f64 / (ms / 1e3));
     }
     Ok((report::median(&read), report::median(&scanned), right))
 }
@@ -95,21 +96,6 @@ async fn small(common: &Common, iterations: usize) -> Outcome<f64> {
         ms.push(one(&SMALL, &session).await?.2);
     }
     Ok(report::median(&ms))
-}
-
-/// Bytes a second that a sum reads.
-fn bandwidth(words: &[i64], threads: usize) -> f64 {
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        for part in words.chunks(words.len().div_ceil(threads.max(1))) {
-            scope.spawn(move || {
-                let mut sums = [0i64; 8];
-                part.chunks_exact(8).for_each(|eight| sums.iter_mut().zip(eight).for_each(|(s, w)| *s = s.wrapping_add(*w)));
-                black_box(sums)
-            });
-        }
-    });
-    size_of_val(words) as f64 / started.elapsed().as_secs_f64()
 }
 
 /// Milliseconds of query 6 and of reading and decompressing its columns, and whether the query's answer is right.

@@ -1,18 +1,15 @@
 //! Seeded registers, as a stage would hold them.
 
 use arrow::array::StringViewArray;
-use millstream_kernels::{CHUNK_ROWS, Strings, Values, Vector};
+use millstream_kernels::{CHUNK_ROWS, Strings, Values, Vector, hash};
 
-/// A generator of numbers (SplitMix64).
+/// A generator of numbers.
 pub struct Seeded(pub u64);
 
 impl Seeded {
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0 = self.0.wrapping_add(1 << 32);
+        hash::word(self.0)
     }
 
     pub fn below(&mut self, n: u64) -> u64 {

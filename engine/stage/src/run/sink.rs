@@ -13,7 +13,7 @@ use crate::{Cancel, Error, Result};
 pub use blocks::{build, join_blocks, sort};
 use millstream_kernels::filter::{Selection, select_mask};
 use millstream_kernels::group::{self, Groups, KeyType, State};
-use millstream_kernels::program::{AggregateOp, Reg};
+use millstream_kernels::program::{AggregateOp, Reg, Type};
 use millstream_kernels::{Values, Vector, gather};
 pub(super) use results::argument_scale;
 pub use results::average;
@@ -345,11 +345,15 @@ impl GroupSink {
 }
 
 impl RowSink for GroupSink {
-    /// Few groups are added up in passes over the chunk, which a mask costs little. More are not: there rows that are not
-    /// live would be in the way.
+    /// Counts and exact sums of few groups are added up in passes over the chunk, which a mask costs little. With more groups,
+    /// and other aggregates, rows that are not live would be in the way.
     fn takes_masked(&self) -> bool {
-        let dense = |c: &AggregateCall| c.function.states().iter().all(|op| matches!(op, AggregateOp::Count | AggregateOp::Sum));
-        self.sets.len() == 1 && self.len() <= MASKED_GROUPS && self.calls.iter().all(dense)
+        let by_pass = |(op, arg): &(AggregateOp, KeyType)| match op {
+            AggregateOp::Count => true,
+            AggregateOp::Sum => arg.ty != Type::F64,
+            _ => false,
+        };
+        self.sets.len() == 1 && self.len() <= MASKED_GROUPS && self.fresh.iter().all(by_pass)
     }
 
     fn consume(&mut self, regs: &mut Registers) -> Result<()> {

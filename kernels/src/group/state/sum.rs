@@ -11,6 +11,9 @@ pub struct Sums {
     room: u64,
 }
 
+/// Values between known bounds of this size are not measured: a billion of them fit 64 bits.
+const NARROW_BOUND: u64 = 1 << 33;
+
 simd! {
     fn sum_all(v: &[i64]) -> i64 {
         let mut s = 0i64;
@@ -98,12 +101,12 @@ impl Sums {
             }
             None => v,
         };
-        let (lo, hi) = match arg.bounds {
-            // A row that does not count is 0.
-            Some((lo, hi)) => (lo.min(0), hi.max(0)),
-            None => arith::range_i64(v),
+        let worst = |(lo, hi): (i64, i64)| if lo > hi { 0 } else { lo.unsigned_abs().max(hi.unsigned_abs()) };
+        // Wide bounds may be those of other rows: they would have the sums leave 64 bits long before they must.
+        let worst = match arg.bounds.map(worst) {
+            Some(known) if known <= NARROW_BOUND => known,
+            _ => worst(arith::range_i64(v)),
         };
-        let worst = if n == 0 { 0 } else { lo.unsigned_abs().max(hi.unsigned_abs()) };
         match worst.checked_mul(n as u64) {
             Some(most) if most <= i64::MAX as u64 => {
                 if most > self.room {

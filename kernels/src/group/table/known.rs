@@ -120,6 +120,9 @@ mod tests {
         let mut again = vec![7];
         assert!(groups.find_known(&[&a, &b], 4, None, &mut again));
         assert_eq!(again, [7, 0, 1, 2, 3]);
+        let mut behind = vec![];
+        assert!(groups.find_known(&[&a, &b], 4, Some(&[1, 0, 1, 0]), &mut behind));
+        assert_eq!(behind, [0, u32::MAX, 2, u32::MAX], "a row that does not count is in no group, though it is there");
         // (b, q) and (a, r) are no groups, the second's entry is not even known.
         let (a, b) = (column(&x, &[2, 1, 0]), column(&y, &[1, 1, 2]));
         let mut out = vec![];
