@@ -25,7 +25,9 @@ pub mod gpu;
 pub mod group;
 pub mod hash;
 pub mod join;
+pub mod narrow;
 pub mod program;
+pub mod sort;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod text;
@@ -33,6 +35,7 @@ pub mod value;
 pub mod vector;
 
 pub use error::{Error, ErrorKind, Result};
+pub use narrow::Narrow;
 pub use value::Value;
 pub use vector::{Buf, Dictionary, Strings, Values, Vector};
 

@@ -6,7 +6,7 @@ use millstream_kernels::filter::{Selection, select, select_mask};
 use millstream_kernels::group::stable_hash;
 use millstream_kernels::program::{ArithOp, BoolOp, CompareOp, Type};
 use millstream_kernels::{
-    CHUNK_ROWS, Result, Value, Values, Vector, arith, bins, boolean, cast, compare, decode, filter, gather, hash, text,
+    CHUNK_ROWS, Narrow, Result, Value, Values, Vector, arith, bins, boolean, cast, compare, decode, filter, gather, hash, text,
 };
 use std::hint::black_box;
 
@@ -37,6 +37,7 @@ pub fn cases() -> Vec<Case> {
         case("filter", "mask to selection, half stays", 3.0, |n| selecting(booleans(n, 18, 50))),
         case("gather", "i64, half of the rows", 10.0, gathering),
         case("hash", "i64, stable", 24.0, hashing),
+        case("narrow", "16 bits to i64", 10.0, |n| widening(integers(n, 25, 60_000, false))),
         case("decode", "codes of 4 bits", 4.5, |n| unpacking(n, 4)),
         case("decode", "codes of 17 bits", 6.1, |n| unpacking(n, 17)),
     ]
@@ -55,6 +56,13 @@ fn verified(chunks: usize, kernel: impl Fn(usize) -> Result<Vector> + 'static, o
             let _ = black_box(kernel(c));
         }
     })
+}
+
+/// Rows of a column that is kept in as few bytes as its range needs.
+fn widening(column: Vec<Vector>) -> Box<dyn FnMut()> {
+    let narrow: Vec<Narrow> = column.iter().map(|v| Narrow::of(&v.clone().within(Some((0, 59_999)))).expect("a narrow column")).collect();
+    let oracle = move |c: usize, i: usize| column[c].value(i).expect("a value");
+    verified(narrow.len(), move |c| Ok(narrow[c].rows(0, CHUNK_ROWS)), oracle)
 }
 
 /// Codes of one bit-packed run.

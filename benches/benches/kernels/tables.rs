@@ -1,7 +1,7 @@
 //! Kernels with a table: groups, aggregates, joins.
 
 use crate::Case;
-use crate::data::{Column, SPREAD, Seeded, floats, integers, values, views};
+use crate::data::{Column, SPREAD, Seeded, dictionary, floats, integers, values, views};
 use millstream_kernels::group::{Groups, KeyType, State, Top, reference};
 use millstream_kernels::join::{JoinTable, ProbeScratch};
 use millstream_kernels::program::{AggregateOp, KeyOrder, KeyOrders, Listing, Moment, Type};
@@ -23,6 +23,7 @@ pub fn cases() -> Vec<Case> {
         case("group", "ids, 10 sparse keys (hash)", ROWS, 12.0, |n| grouping(integers(n, 32, 10, true), "hash")),
         case("group", "ids, 10,000 sparse keys (hash)", ROWS, 12.0, |n| grouping(integers(n, 33, 10_000, true), "hash")),
         case("group", "ids, 1,000,000 sparse keys (hash)", ROWS, 12.0, |n| grouping(integers(n, 34, 1_000_000, true), "hash")),
+        case("group", "known codes of two dictionaries", ROWS, 12.0, |n| knowing(&dictionary(n, 36, 3), &dictionary(n, 37, 2))),
         case("aggregate", "count, 10,000 groups", ROWS, 4.0, |n| aggregating(n, 10_000, AggregateOp::Count)),
         case("aggregate", "sum i64, 4 groups", ROWS, 12.0, |n| aggregating(n, 4, AggregateOp::Sum)),
         case("aggregate", "sum i64, 10,000 groups", ROWS, 12.0, |n| aggregating(n, 10_000, AggregateOp::Sum)),
@@ -71,6 +72,28 @@ fn grouping(keys: Column, kind: &str) -> Box<dyn FnMut()> {
     assert_eq!(values(&[last]), values(&keys[keys.len() - 1..]), "ids of the last chunk");
     Box::new(move || {
         black_box(group(&keys, &mut ids).len());
+    })
+}
+
+/// The groups of codes that are all known.
+fn knowing(a: &Column, b: &Column) -> Box<dyn FnMut()> {
+    let keys: Vec<[Vector; 2]> = a.iter().zip(b).map(|(a, b)| [a.clone(), b.clone()]).collect();
+    let mut groups = Groups::new(&[KeyType::new(Type::Str, 0); 2]);
+    let (mut want, mut ids) = (vec![], vec![]);
+    for [a, b] in &keys {
+        groups.ids(&[a, b], CHUNK_ROWS, &mut want).expect("group ids");
+    }
+    let find = move |ids: &mut Vec<u32>| {
+        for [a, b] in &keys {
+            assert!(groups.find_known(&[a, b], CHUNK_ROWS, None, ids), "all groups are there");
+        }
+    };
+    find(&mut ids);
+    assert!(ids == want, "the groups differ from those of a table that grows");
+    Box::new(move || {
+        ids.clear();
+        find(&mut ids);
+        black_box(&ids);
     })
 }
 

@@ -66,6 +66,9 @@ pub struct Carving {
 
 type Plan = Arc<dyn ExecutionPlan>;
 
+/// As many first rows of all are held whatever the memory.
+const FETCH_MOST: usize = 10_000;
+
 impl Carving {
     /// The id of the next stage: the same for the same plan.
     pub fn next_id(&self) -> String {
@@ -214,7 +217,7 @@ impl Carving {
 
     /// The rows of `plan` in this order, or the first `fetch` of them.
     fn sort(&self, plan: &Plan, by: &LexOrdering, fetch: Option<usize>) -> Result<Plan> {
-        if self.limited {
+        if self.limited && fetch.is_none_or(|n| n > FETCH_MOST) {
             return self.external_sort(plan, by, fetch);
         }
         let mut open = self.open(plan)?;

@@ -17,7 +17,7 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use millstream_cost::{Cpu, Kernel, Step, Work, group_table};
 use millstream_stage::program::{AggregateOp, Instr, Reg, Type, physical};
-use millstream_stage::{ResidentSource, Sink, StageExec};
+use millstream_stage::{ResidentSource, Sink, StageExec, array_entries, direct_slots};
 use rows::{Flow, groups_of};
 use std::sync::Arc;
 
@@ -27,11 +27,6 @@ const STATE_BYTES: f64 = 16.0;
 const TEXT_GROUP_BYTES: f64 = 64.0;
 /// Bytes of a row in a hash join table.
 const HASH_ROW_BYTES: f64 = 24.0;
-/// As the kernels have it: slots that an array may always have, and how many a row or group beyond.
-const ARRAY_FREE: f64 = 262_144.0;
-const ARRAY_PER_ROW: f64 = 4.0;
-const DIRECT_FREE: f64 = 65_536.0;
-const DIRECT_PER_GROUP: f64 = 16.0;
 /// A page of a column: where none of its rows is wanted it is not even decompressed.
 const PAGE_ROWS: f64 = 20_000.0;
 /// A dictionary has no more entries than these.
@@ -224,7 +219,7 @@ impl Table {
     }
 
     fn with(rows: f64, keys: &[Values]) -> Self {
-        let codes = codes(keys).filter(|codes| *codes <= ARRAY_FREE.max(ARRAY_PER_ROW * rows));
+        let codes = codes(keys).filter(|codes| *codes <= array_entries(rows as u64) as f64);
         match codes {
             Some(codes) => Self { rows, build: Kernel::BuildArray, probe: Kernel::ProbeArray, bytes: codes * 4.0 },
             None => Self { rows, build: Kernel::BuildHash, probe: Kernel::ProbeHash, bytes: rows * HASH_ROW_BYTES },
@@ -257,7 +252,7 @@ impl Grouping {
         if keys.iter().any(|r| text(&r)) {
             return Self { kernel: Kernel::GroupText, bytes: groups * TEXT_GROUP_BYTES, groups };
         }
-        let codes = codes(&values).filter(|codes| *codes <= DIRECT_FREE.max(DIRECT_PER_GROUP * groups));
+        let codes = codes(&values).filter(|codes| *codes <= direct_slots(groups as usize) as f64);
         let (kernel, bytes) = group_table(cpu, groups, codes);
         Self { kernel, bytes, groups }
     }

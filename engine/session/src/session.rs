@@ -104,6 +104,8 @@ impl Session {
             config = config.with_extension(Arc::clone(machine));
         }
         config.options_mut().execution.parquet.pushdown_filters = !options.stages;
+        // It drops row groups by statistics that leave NaN out, which is greatest.
+        config.options_mut().optimizer.enable_topk_dynamic_filter_pushdown = false;
         let memory: Arc<dyn MemoryPool> = match options.memory_limit_bytes {
             Some(limit) => Arc::new(FairSpillPool::new(limit)),
             None => Arc::new(UnboundedMemoryPool::default()),

@@ -3,6 +3,8 @@
 //! `object_store` does the work and the retries. Here is which store a URL means, where credentials come from,
 //! and what an error of a store means for the user.
 
+mod local;
+
 use crate::ErrorKind;
 use crate::files::{invalid, unsupported};
 use async_trait::async_trait;
@@ -12,7 +14,6 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
-use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,7 +86,7 @@ pub(crate) struct Stores {
 
 impl Stores {
     pub(crate) fn new(options: StoreOptions) -> Self {
-        let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+        let local: Arc<dyn ObjectStore> = Arc::new(local::LocalFiles::default());
         Self { options, known: Mutex::new([("file://".to_string(), local)].into()) }
     }
 

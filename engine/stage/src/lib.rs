@@ -34,6 +34,7 @@ pub use codec::StageCodec;
 pub use context::{Cancel, EpochContext, Pool, Settings};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::StageExec;
+pub use millstream_kernels::{group::direct_slots, join::array_entries};
 pub use program::{AggregateCall, Call, ConstantSource, Device, Placement, Prices, Program, Scope, Sink, SortKey};
 pub use resident::{ResidentProvider, ResidentSource, ResidentTable};
 pub use run::{Combine, KEY_GROUPS, ReduceStage, RowStage, StateRows, WINDOW_COLUMNS, WindowStage, Windows, deal, greatest_time};

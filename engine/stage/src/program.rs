@@ -356,6 +356,13 @@ pub struct SortKey {
     pub nulls_first: bool,
 }
 
+impl SortKey {
+    /// How its column is ordered.
+    pub fn order(&self) -> KeyOrder {
+        KeyOrder { descending: self.descending, nulls_first: self.nulls_first }
+    }
+}
+
 /// Where a stage ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Sink {

@@ -1,7 +1,8 @@
 //! Tables held in memory in the engine's narrow types: what `CACHE TABLE` leaves.
 //!
-//! Every column is one contiguous buffer, so that a morsel is a slice without a copy or a conversion.
-//! Strings of few distinct values are codes into one dictionary of the whole table: what is computed of
+//! Every column is one contiguous buffer. Integers and codes are kept in as many bytes as their range in the table needs,
+//! and become registers chunk by chunk, where and for the rows that an instruction asks for; a morsel of anything else
+//! is a slice without a copy. Strings of few distinct values are codes into one dictionary of the whole table: what is computed of
 //! an entry holds for every morsel. Zone maps (least and greatest value a morsel) let filters skip morsels.
 //!
 //! ```text
@@ -9,15 +10,18 @@
 //! column    parts of a column as one, its statistics
 //! zones     least and greatest value a morsel, pruning
 //! source    the leaf of a plan: a DataFusion `DataSource`
+//! morsel    some rows, read where a stage asks for them
 //! provider  the table of a catalog
 //! ```
 
 mod column;
 mod load;
+mod morsel;
 mod provider;
 mod source;
 mod zones;
 
+pub use morsel::ResidentMorsel;
 pub use provider::ResidentProvider;
 pub use source::ResidentSource;
 
@@ -84,9 +88,9 @@ impl ResidentTable {
         m * MORSEL_ROWS..((m + 1) * MORSEL_ROWS).min(self.rows)
     }
 
-    /// These rows of these columns, without a copy.
+    /// These rows of these columns, as registers.
     fn block(&self, columns: impl Iterator<Item = usize>, rows: Range<usize>) -> Block {
-        let columns = columns.map(|c| self.columns[c].values.slice(rows.start, rows.len())).collect();
+        let columns = columns.map(|c| self.columns[c].values.rows(rows.clone())).collect();
         Block { columns, rows: rows.len() }
     }
 

@@ -7,6 +7,7 @@
 use crate::context::panic_text;
 use crate::convert::{Block, Reader};
 use crate::program::physical;
+use crate::run::best::Ends;
 use crate::run::chunk::Columns;
 use crate::{Error, Result};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -44,7 +45,9 @@ const DECODE_ROWS: usize = 16 * 1024;
 pub struct ParquetScan {
     factory: Arc<dyn ParquetFileReaderFactory>,
     metrics: ExecutionPlanMetricsSet,
-    /// Columns of the table that are read, in the order of the program's inputs.
+    /// Output columns of the leaf that are read, in the order of the program's inputs.
+    inputs: Vec<usize>,
+    /// The column of the table behind each of them.
     columns: Vec<usize>,
     table: SchemaRef,
     predicate: Option<Arc<dyn PhysicalExpr>>,
@@ -123,7 +126,8 @@ impl ParquetScan {
             Some(f) => Arc::clone(f),
             None => Arc::new(DefaultParquetFileReaderFactory::new(store)) as _,
         };
-        Some(Self { factory, metrics: ExecutionPlanMetricsSet::new(), columns, table, predicate: config.file_source().filter(), files })
+        let (metrics, predicate) = (ExecutionPlanMetricsSet::new(), config.file_source().filter());
+        Some(Self { factory, metrics, inputs: inputs.to_vec(), columns, table, predicate, files })
     }
 
     /// The filters pushed down to a Parquet scan.
@@ -181,6 +185,14 @@ impl ParquetScan {
             columns.push(at);
         }
         Ok(Some(OpenFile { name: name.to_string(), file: f.clone(), metadata, columns, schema, readers: Mutex::default() }))
+    }
+
+    /// Least and greatest value of the column of input `c` of the leaf in a row group.
+    pub(crate) fn ends(&self, c: usize, group: &RowGroup) -> Ends {
+        match self.inputs.iter().position(|i| *i == c) {
+            Some(at) => prune::ends(self.table.field(self.columns[at]).name(), &self.table, &group.file.metadata, group.index),
+            None => Ends { least: None, greatest: None, nulls: None },
+        }
     }
 
     /// Reads the bytes of the columns of a row group.

@@ -68,7 +68,7 @@ fn varint(bytes: &[u8]) -> Result<(u64, &[u8])> {
 }
 
 /// Writes all of `out`, which is whole groups of 8 values; bytes missing at the end count as zero.
-fn unpack(packed: &[u8], width: u32, out: &mut [MaybeUninit<i32>]) {
+pub(super) fn unpack(packed: &[u8], width: u32, out: &mut [MaybeUninit<i32>]) {
     let (packed, out) = match packed::by_words(packed, width, out) {
         Some(done) => (packed.get(done * width as usize..).unwrap_or(&[]), &mut out[done * 8..]),
         None => (packed, out),
@@ -169,6 +169,52 @@ pub fn plain<T: ArrowNativeType + bytemuck::Pod>(bytes: &Buffer, n: usize) -> Re
         raw.chunks_exact_mut(size).for_each(<[u8]>::reverse);
     }
     Ok(out.into())
+}
+
+/// `n` bits, low ones of a byte first, as bytes of 0 or 1.
+///
+/// # Errors
+/// `Invalid` when the bytes end early.
+pub fn bits(bytes: &[u8], n: usize) -> Result<Vec<u8>> {
+    let bytes = bytes.get(..n.div_ceil(8)).ok_or_else(|| corrupt(format!("{} bytes for {n} bits", bytes.len())))?;
+    let mut out: Vec<u8> = bytes.iter().flat_map(|b| std::array::from_fn::<u8, 8, _>(|i| b >> i & 1)).collect();
+    out.truncate(n);
+    Ok(out)
+}
+
+/// `n` integers of `len` bytes, the greatest first, as decimals of up to 18 digits are stored.
+///
+/// # Errors
+/// `Invalid` when the bytes end early, or for one that does not fit 64 bits.
+pub fn big_endian(bytes: &[u8], len: usize, n: usize) -> Result<Vec<i64>> {
+    let all = len.checked_mul(n).and_then(|all| bytes.get(..all)).filter(|_| len > 0 || n == 0);
+    let all = all.ok_or_else(|| corrupt(format!("{} bytes for {n} values of {len}", bytes.len())))?;
+    let value = |bytes: &[u8]| {
+        let (sign, low) = bytes.split_at(len.saturating_sub(8));
+        let fill = if bytes[0] & 0x80 == 0 { 0 } else { 0xFF };
+        let mut word = [fill; 8];
+        word[8 - low.len()..].copy_from_slice(low);
+        let fits = sign.iter().all(|b| *b == fill) && (sign.is_empty() || word[0] & 0x80 == fill & 0x80);
+        if fits { Ok(i64::from_be_bytes(word)) } else { Err(corrupt("a decimal of more than 18 digits")) }
+    };
+    all.chunks_exact(len.max(1)).map(value).collect()
+}
+
+/// `n` little-endian values whose first bytes come first, then all their second ones, and so on.
+///
+/// # Errors
+/// `Invalid` when the bytes end early.
+pub fn split<T: ArrowNativeType + bytemuck::Pod>(bytes: &[u8], n: usize) -> Result<Vec<T>> {
+    let size = std::mem::size_of::<T>();
+    let all = size.checked_mul(n).and_then(|all| bytes.get(..all));
+    let all = all.ok_or_else(|| corrupt(format!("{} bytes for {n} values of {size}", bytes.len())))?;
+    let mut out: Vec<T> = vec![T::default(); n];
+    let raw: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
+    for (k, stream) in all.chunks_exact(n.max(1)).enumerate() {
+        let at = if cfg!(target_endian = "big") { size - 1 - k } else { k };
+        raw[at..].iter_mut().step_by(size).zip(stream).for_each(|(o, b)| *o = *b);
+    }
+    Ok(out)
 }
 
 /// Where each of `n` length-prefixed strings lies.

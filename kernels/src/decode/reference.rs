@@ -64,3 +64,65 @@ pub fn spans(bytes: &[u8], n: usize) -> Result<Vec<Span>> {
         })
         .collect()
 }
+
+/// As [`super::deltas`], in 128 bits and bit by bit, of integers of `bits` bits.
+///
+/// # Errors
+/// As [`super::deltas`].
+pub fn deltas(bytes: &[u8], n: usize, bits: u32) -> Result<(Vec<i64>, usize)> {
+    let mut at = 0;
+    let number = |at: &mut usize| {
+        let mut value = 0u128;
+        for i in 0..10 {
+            let b = *bytes.get(*at).ok_or_else(|| corrupt("it ends within a header"))?;
+            *at += 1;
+            value |= u128::from(b & 0x7F) << (7 * i);
+            if b < 0x80 {
+                return Ok(value & u128::from(u64::MAX));
+            }
+        }
+        Err(corrupt("a number of more than 64 bits"))
+    };
+    let zigzag = |v: u128| if v % 2 == 0 { (v / 2) as i128 } else { -((v / 2) as i128) - 1 };
+    let wrapped = |v: i128| {
+        let range = 1i128 << bits;
+        let v = v.rem_euclid(range);
+        (if v >= range / 2 { v - range } else { v }) as i64
+    };
+    let (block, parts, total) = (number(&mut at)?, number(&mut at)?, number(&mut at)?);
+    let sound = parts > 0 && block <= 1 << 20 && block > 0 && block % parts == 0 && (block / parts) % 8 == 0;
+    if total != n as u128 || !sound {
+        return Err(corrupt("another number of values, or blocks that are not allowed"));
+    }
+    let each = (block / parts) as usize;
+    let mut value = zigzag(number(&mut at)?);
+    let mut out = vec![];
+    if n > 0 {
+        out.push(wrapped(value));
+    }
+    while out.len() < n {
+        let least = zigzag(number(&mut at)?);
+        let widths = bytes.get(at..at + parts as usize).ok_or_else(|| corrupt("it ends within a block's header"))?;
+        at += parts as usize;
+        for width in widths.iter().map(|w| usize::from(*w)) {
+            if out.len() == n {
+                break;
+            }
+            if width > 64 {
+                return Err(corrupt("differences of more than 64 bits"));
+            }
+            for i in 0..each.min(n - out.len()) {
+                let bit = |b: usize| {
+                    let bit = 8 * at + i * width + b;
+                    bytes.get(bit / 8).map(|byte| i128::from(byte >> (bit % 8) & 1) << b)
+                };
+                let more = (0..width).map(bit).sum::<Option<i128>>().ok_or_else(|| corrupt("it ends within a block"))?;
+                // Kept small: what counts is the value modulo 2^64.
+                value = (value + least + more).rem_euclid(1 << 64);
+                out.push(wrapped(value));
+            }
+            at = (at + each * width / 8).min(bytes.len());
+        }
+    }
+    Ok((out, at))
+}

@@ -17,8 +17,9 @@ pub use apart::apart;
 pub use intern::Interner;
 pub use stable::stable_hash;
 pub use state::{Raw, State, add_present};
+pub(crate) use state::{ordered, ranks};
 pub(crate) use table::prefetch;
-pub use table::{Groups, KeyType};
+pub use table::{Groups, KeyType, direct_slots};
 pub use top::Top;
 
 #[cfg(test)]

@@ -24,10 +24,11 @@ use collected::Collected;
 pub use dense::add_present;
 use extreme::widen_extreme;
 use lists::Lists;
+pub(crate) use lists::ordered;
 pub use merge::Raw;
 use moments::{Joint, Spread};
 use pick::Picks;
-pub(super) use rank::ranks;
+pub(crate) use rank::ranks;
 use std::borrow::Cow;
 use sum::Sums;
 

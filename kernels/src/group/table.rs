@@ -66,8 +66,13 @@ pub struct Groups {
     scratch: Vec<Vec<u64>>,
 }
 
-/// A directly addressed table may always have this many slots, and 16 times its groups beyond.
+/// A directly addressed table may always have this many slots.
 const DIRECT_SLOTS_FREE: usize = 1 << 16;
+
+/// Slots up to which a table of so many groups is directly addressed.
+pub fn direct_slots(groups: usize) -> usize {
+    groups.saturating_mul(16).max(DIRECT_SLOTS_FREE)
+}
 
 /// Groups merged at a time: their words stay in cache.
 const MERGE_ROWS: usize = 4096;
@@ -265,7 +270,7 @@ impl Groups {
         };
         let bits: Vec<u32> = self.ranges.iter().map(|r| 128 - ((i128::from(r.1) - i128::from(r.0)) as u128).leading_zeros()).collect();
         let total: u32 = bits.iter().sum();
-        if total >= 31 || (1usize << total) > ((self.len + n) * 16).max(DIRECT_SLOTS_FREE) {
+        if total >= 31 || (1usize << total) > direct_slots(self.len + n) {
             if matches!(self.index, Index::Direct { .. }) {
                 self.rehash((self.len + n) * 4);
             }

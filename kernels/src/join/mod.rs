@@ -8,7 +8,7 @@
 pub mod reference;
 mod table;
 
-pub use table::{ByCode, JoinTable, ProbeScratch};
+pub use table::{ByCode, JoinTable, ProbeScratch, array_entries};
 
 #[cfg(test)]
 mod tests;

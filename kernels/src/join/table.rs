@@ -62,11 +62,19 @@ pub struct ProbeScratch {
 
 const NO_ENTRY: u64 = u64::MAX;
 
-/// An array may always have this many entries (1 MiB), and 4 a row beyond.
+/// An array may always have this many entries (1 MiB).
 const ARRAY_FREE: u64 = 1 << 18;
+
+/// Possible codes of keys up to which a build side of so many rows is an array.
+pub fn array_entries(rows: u64) -> u64 {
+    rows.saturating_mul(4).max(ARRAY_FREE)
+}
 
 /// Up to this many possible codes a row, a bit each (as much memory as the hash table) says which exist.
 const PRESENT_BITS: u64 = 256;
+
+/// However few rows there are: 512 KiB stay in a core's cache, and most probes of a table of few keys find nothing.
+const PRESENT_BITS_FREE: u64 = 1 << 22;
 
 simd! {
     fn code_ints(v: &[i64], min: i64, span: u64, times: u64, codes: &mut [u64], miss: &mut [u8]) {
@@ -239,7 +247,7 @@ impl JoinTable {
         let codes = scratch.codes;
         let product = self.product();
         let mut chains = Chains::new(rows);
-        if product <= (rows as u64 * 4).max(ARRAY_FREE) {
+        if product <= array_entries(rows as u64) {
             let mut heads = vec![0u32; product as usize];
             for i in (0..rows).rev().filter(|i| live.is_none_or(|l| l[*i] != 0)) {
                 chains.push(&mut heads[codes[i] as usize], i);
@@ -269,7 +277,7 @@ impl JoinTable {
                 }
             }
             let mut present = vec![];
-            if product <= (rows as u64).saturating_mul(PRESENT_BITS) {
+            if product <= (rows as u64).saturating_mul(PRESENT_BITS).max(PRESENT_BITS_FREE) {
                 present.resize((product as usize).div_ceil(64), 0u64);
                 let live = codes.iter().enumerate().filter(|(i, _)| live.is_none_or(|l| l[*i] != 0));
                 live.for_each(|(_, c)| present[*c as usize / 64] |= 1 << (c % 64));

@@ -58,3 +58,20 @@ fn narrow_and_wide_probe_keys_meet() {
     assert_eq!(pairs(&t, &key(Values::I128(vec![7, 1 << 90].into())), 2), [vec![1], vec![]]);
     assert_eq!((t.is_unique(), t.kind(), t.key_range(0)), (false, "array", Some((5, 7))));
 }
+
+/// Few keys far apart: a bit for each possible one says which exist.
+#[test]
+fn few_keys_in_a_wide_range_are_found() {
+    let mut g = Gen::new(32);
+    for range in [300_000, 4_000_000, 400_000_000] {
+        let build: Vec<i64> = (0..60).map(|_| g.below(range) as i64 - 1000).collect();
+        let probe: Vec<i64> =
+            (0..400).map(|i| if i % 2 == 0 { build[g.below(60) as usize] } else { g.below(range + 4000) as i64 - 3000 }).collect();
+        let (b, p) = ([Vector::new(Values::I64(build.into()))], [Vector::new(Values::I64(probe.into()))]);
+        let t = JoinTable::build(&b, &[KeyType::new(Type::I64, 0)], 60, false).unwrap();
+        assert_eq!(t.kind(), "hash");
+        let (br, pr) = (rows(&b, 60), rows(&p, 400));
+        let want: Vec<Vec<usize>> = pr.iter().map(|k| reference::matches(&br, k, false)).collect();
+        assert_eq!(pairs(&t, &p, 400), want, "range {range}");
+    }
+}

@@ -1,13 +1,19 @@
 //! The stage's own page decoder against stock DataFusion's reader, over what writers may write.
 
-use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
 use arrow::util::pretty::pretty_format_batches;
 use bytes::Bytes;
 use millstream::{ErrorKind, Options, Preference, Session};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
+use parquet::data_type::{FixedLenByteArray, FixedLenByteArrayType, Int32Type};
 use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +55,8 @@ fn rows(nulls: bool) -> RecordBatch {
         ("d7", decimal(7, 9_000)),
         ("d15", decimal(15, 1 << 40)),
         ("d38", decimal(38, 1 << 60)),
+        ("flags", Arc::new(few.iter().map(|v| v.map(|v| v % 3 == 0)).collect::<BooleanArray>())),
+        ("times", Arc::new(many.iter().map(|v| v.map(|v| (v >> 9) as i64)).collect::<TimestampMicrosecondArray>())),
         ("few", Arc::new(few_text)),
         ("many", Arc::new(many_text)),
         ("late", Arc::new(late)),
@@ -75,6 +83,8 @@ const QUERIES: &[&str] = &[
     "select * from t where row < 0",
     "select few, sum(d7), min(many), count(late), sum(floats) from t where dates > date '1972-01-01' group by few",
     "select a.row, b.many, a.d38 from t a join t b on a.i64s = b.i64s where b.i32s = 3",
+    "select flags, count(times), max(times), sum(d15) from t where not flags or d7 > 3000 group by flags",
+    "select row, times, flags from t where times > timestamp '2200-01-01' and row % 3 = 0",
     "select count(*) from t",
 ];
 
@@ -116,7 +126,19 @@ async fn every_layout_reads_as_stock_datafusion_reads_it() {
                 WriterProperties::builder()
                     .set_dictionary_enabled(false)
                     .set_column_encoding("many".into(), Encoding::DELTA_BYTE_ARRAY)
-                    .set_column_encoding("i64s".into(), Encoding::DELTA_BINARY_PACKED),
+                    .set_column_encoding("few".into(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+                    .set_column_encoding("i64s".into(), Encoding::DELTA_BINARY_PACKED)
+                    .set_column_encoding("i32s".into(), Encoding::DELTA_BINARY_PACKED)
+                    .set_column_encoding("d7".into(), Encoding::DELTA_BINARY_PACKED)
+                    .set_column_encoding("flags".into(), Encoding::RLE),
+            ),
+            (
+                "streams of bytes",
+                ["i32s", "i64s", "dates", "floats", "d7", "d15", "times"]
+                    .into_iter()
+                    .fold(WriterProperties::builder().set_dictionary_enabled(false).set_compression(Compression::SNAPPY), |p, c| {
+                        p.set_column_encoding(c.into(), Encoding::BYTE_STREAM_SPLIT)
+                    }),
             ),
         ] {
             let path = dir.path().join("t.parquet");
@@ -125,6 +147,50 @@ async fn every_layout_reads_as_stock_datafusion_reads_it() {
                 let (on, off) = (answer(&path, true, sql).await, answer(&path, false, sql).await);
                 assert_eq!(on, off, "{name}, nulls {nulls}: {sql}");
             }
+        }
+    }
+}
+
+/// Decimals that writers other than Arrow's store in bytes, the greatest first.
+#[tokio::test(flavor = "multi_thread")]
+async fn decimals_in_bytes_read_as_stock_datafusion_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    let schema = "message t { REQUIRED INT32 row; OPTIONAL FIXED_LEN_BYTE_ARRAY(7) d (DECIMAL(15, 2)); \
+        REQUIRED FIXED_LEN_BYTE_ARRAY(9) e (DECIMAL(18, 4)); OPTIONAL FIXED_LEN_BYTE_ARRAY(16) f (DECIMAL(38, 0)); }";
+    let stored = |v: i64, len: usize| FixedLenByteArray::from(i128::from(v).to_be_bytes()[16 - len..].to_vec());
+    let value = |i: usize, modulo: u64| (mix(i) % modulo) as i64 - modulo as i64 / 2;
+    let has = |i: &usize| !mix(i + 3).is_multiple_of(5);
+    let all: Vec<usize> = (0..20_000).collect();
+    let levels: Vec<i16> = all.iter().map(|i| has(i).into()).collect();
+    let d: Vec<_> = all.iter().copied().filter(has).map(|i| stored(value(i, 200), 7)).collect();
+    let e: Vec<_> = all.iter().map(|i| stored(value(*i, 1_000_000_000_000_000_000), 9)).collect();
+    let f: Vec<_> = all.iter().copied().filter(has).map(|i| stored(value(i, 1 << 40), 16)).collect();
+    for dictionary in [true, false] {
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let p =
+            WriterProperties::builder().set_dictionary_enabled(dictionary).set_data_page_row_count_limit(3_000).set_write_batch_size(500);
+        let mut file = SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::new(p.build())).unwrap();
+        let mut group = file.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let rows: Vec<i32> = all.iter().map(|i| *i as i32).collect();
+        column.typed::<Int32Type>().write_batch(&rows, None, None).unwrap();
+        column.close().unwrap();
+        for (values, levels) in [(&d, Some(&levels[..])), (&e, None), (&f, Some(&levels[..]))] {
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<FixedLenByteArrayType>().write_batch(values, levels, None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        file.close().unwrap();
+        for sql in [
+            "select * from t where row % 7 = 1",
+            "select d, count(*), sum(e), min(e), max(f) from t where e > 0 group by d",
+            "select row, e from t where d = -0.42 and f is not null",
+        ] {
+            let (on, off) = (answer(&path, true, sql).await, answer(&path, false, sql).await);
+            assert!(on.len() > 20, "{sql}: {on:?}");
+            assert_eq!(on, off, "dictionary {dictionary}: {sql}");
         }
     }
 }
@@ -189,7 +255,7 @@ async fn damaged_page_headers_are_corrupt() {
 async fn columns_that_end_early_are_corrupt() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");
-    let numbers = Arc::new(Int64Array::from_iter_values(0..20_000)) as ArrayRef;
+    let numbers = Arc::new(Int16Array::from_iter_values(0..20_000)) as ArrayRef;
     let delta = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BINARY_PACKED);
     write(&path, &RecordBatch::try_from_iter([("n", numbers)]).unwrap(), delta.build());
     let mut bytes = std::fs::read(&path).unwrap();

@@ -3,6 +3,7 @@
 //!
 //! Tests that break a device break the one of class Floor; `alone` keeps the others of this file away.
 
+mod pairs;
 mod rows;
 mod table;
 

@@ -27,6 +27,7 @@ mod resident;
 mod service;
 mod sets;
 mod slt;
+mod sort;
 mod spill;
 mod stores;
 mod streams;

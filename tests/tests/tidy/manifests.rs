@@ -64,9 +64,10 @@ const OTHERS: &[(&str, &[&[&str]])] = &[
     ("pyo3", &[&["millstream-python"]]),
     ("polars", &[&["millstream"]]),
     ("polars-arrow", &[&["millstream"]]),
+    // Python does not use it: its features are those that it has in the workspace.
+    ("rustix", &[&["millstream", "millstream-python"]]),
     // Not used: their features are those that they have in the workspace.
     ("libc", &[&["millstream-python"]]),
-    ("rustix", &[&["millstream-python"]]),
     // Not used: their features are those that Polars asks for.
     ("either", &[&["millstream"]]),
     ("half", &[&["millstream"]]),

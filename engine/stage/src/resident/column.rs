@@ -1,6 +1,7 @@
 //! One column: the parts that were read as one buffer, and what is known of its values.
 
-use super::zones::Zones;
+use super::zones::{self, Zones};
+use crate::Error;
 use crate::Result;
 use crate::convert::to_array;
 use crate::program::physical;
@@ -8,8 +9,11 @@ use arrow::array::{Array, StringViewBuilder};
 use arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue};
+use millstream_kernels::gather::{self, Growing};
 use millstream_kernels::group::Interner;
-use millstream_kernels::{Buf, Error as KernelError, Strings, Values, Vector, gather};
+use millstream_kernels::program::Type;
+use millstream_kernels::{Buf, Narrow, Strings, Values, Vector};
+use std::ops::Range;
 
 /// A column of so many distinct strings or fewer becomes a dictionary, however few its rows are.
 const DICTIONARY_ALWAYS: usize = 1024;
@@ -29,11 +33,71 @@ const INLINE_BYTES: usize = 12;
 /// Bytes of long strings in one buffer.
 const STRING_BLOCK_BYTES: usize = 1 << 30;
 
+/// Values of a column, or of a part of one: every buffer is shared, so that a slice of wide ones is no copy.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// Integers and codes in fewer bytes than a register has.
+    Narrow(Narrow),
+    /// As in a register.
+    Wide(Vector),
+}
+
+impl Stored {
+    /// `v` in as few bytes as its own range needs.
+    pub fn measured(v: Vector) -> Self {
+        let bounds = zones::bounds(&v);
+        Self::new(v.within(bounds))
+    }
+
+    /// `v` in as few bytes as the bounds that it has with it need.
+    fn new(v: Vector) -> Self {
+        Narrow::of(&v).map_or_else(|| Self::Wide(shared(v)), Self::Narrow)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(n) => n.len(),
+            Self::Wide(v) => v.values.len(),
+        }
+    }
+
+    /// Bytes of memory held, entries of a dictionary and long strings included.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Narrow(n) => n.bytes(),
+            Self::Wide(v) => bytes(v),
+        }
+    }
+
+    /// These rows as a register.
+    pub fn rows(&self, rows: Range<usize>) -> Vector {
+        match self {
+            Self::Narrow(n) => n.rows(rows.start, rows.len()),
+            Self::Wide(v) => v.slice(rows.start, rows.len()),
+        }
+    }
+
+    /// Those of these rows that `picked` names, relative to the first, in its order.
+    ///
+    /// # Errors
+    /// `Bug` for a row that is not among them.
+    pub fn picked(&self, rows: Range<usize>, picked: &[u32]) -> Result<Vector> {
+        Ok(match self {
+            Self::Narrow(n) => n.picked(rows.start, rows.len(), picked)?,
+            Self::Wide(v) => gather::gather(&v.slice(rows.start, rows.len()), picked)?,
+        })
+    }
+
+    fn all(&self) -> Vector {
+        self.rows(0..self.len())
+    }
+}
+
 /// A column of a table in memory.
 #[derive(Debug)]
 pub(super) struct Column {
-    /// The values of all rows; every buffer is shared, so that a slice is no copy.
-    pub values: Vector,
+    /// The values of all rows.
+    pub values: Stored,
     pub zones: Zones,
     pub statistics: ColumnStatistics,
     /// Bytes of memory held, a dictionary's entries included.
@@ -45,24 +109,20 @@ impl Column {
     ///
     /// # Errors
     /// `Bug` when the parts differ in type.
-    pub fn new(parts: Vec<Vector>, t: &DataType) -> Result<Self> {
-        let rows = parts.iter().map(|p| p.values.len()).sum();
-        let values = shared(join(parts, t, rows)?);
+    pub fn new(parts: Vec<Stored>, t: &DataType) -> Result<Self> {
+        let rows = parts.iter().map(Stored::len).sum();
+        let values = join(parts, t, rows)?;
         let zones = Zones::of(&values, t, rows)?;
-        let bounds = zones.bounds().and_then(|ends| match &ends.values {
-            Values::I32(v) => Some((v[0].into(), v[1].into())),
-            Values::I64(v) => Some((v[0], v[1])),
-            _ => None,
-        });
-        let values = values.within(bounds);
-        let bytes = bytes(&values);
-        let statistics = statistics(&values, &zones, t, rows, bytes)?;
+        let statistics = statistics(&values, &zones, t, rows, bytes(&values))?;
+        let bounds = zones.bounds().as_ref().and_then(zones::bounds);
+        let values = Stored::new(values.within(bounds));
+        let bytes = values.bytes();
         Ok(Self { values, zones, statistics, bytes })
     }
 }
 
-fn join(parts: Vec<Vector>, t: &DataType, rows: usize) -> Result<Vector> {
-    use millstream_kernels::program::Type;
+/// The parts as one register; each is given up as soon as it is copied.
+fn join(parts: Vec<Stored>, t: &DataType, rows: usize) -> Result<Vector> {
     match physical(t) {
         Type::Any if parts.is_empty() => Ok(Vector::new(Values::Any(arrow::array::new_empty_array(t)))),
         Type::Str => {
@@ -72,26 +132,30 @@ fn join(parts: Vec<Vector>, t: &DataType, rows: usize) -> Result<Vector> {
             };
             Ok(Vector::with_valid(Values::Str(strings), valid(&parts, rows)))
         }
-        ty => Ok(gather::concat(&parts, ty)?),
+        ty => {
+            let mut all = Growing::new(ty).with_room(rows);
+            parts.into_iter().try_for_each(|p| all.push(&p.all(), p.len()))?;
+            Ok(all.finish()?)
+        }
     }
 }
 
 fn strings_of(part: &Vector) -> Result<&Strings> {
     match &part.values {
         Values::Str(s) => Ok(s),
-        _ => Err(KernelError::bug("a string column with a part that is none").into()),
+        _ => Err(Error::bug("a string column with a part that is none")),
     }
 }
 
 /// All strings as codes, or none as soon as there are too many distinct ones.
-fn dictionary(parts: &[Vector], rows: usize) -> Result<Option<Strings>> {
+fn dictionary(parts: &[Stored], rows: usize) -> Result<Option<Strings>> {
     let most = (rows / ROWS_PER_ENTRY).clamp(DICTIONARY_ALWAYS, DICTIONARY_MOST);
     let mut interner = Interner::default();
     let mut codes: Vec<i32> = Vec::with_capacity(rows);
     let mut ids = vec![];
-    for p in parts {
+    for p in parts.iter().map(Stored::all) {
         ids.clear();
-        interner.intern_all(strings_of(p)?, false, p.valid.as_deref(), p.values.len(), &mut ids);
+        interner.intern_all(strings_of(&p)?, false, p.valid.as_deref(), p.values.len(), &mut ids);
         if interner.len() > most {
             return Ok(None);
         }
@@ -101,7 +165,7 @@ fn dictionary(parts: &[Vector], rows: usize) -> Result<Option<Strings>> {
 }
 
 /// All strings as views over few large buffers.
-fn views(parts: &[Vector], rows: usize) -> Result<Strings> {
+fn views(parts: &[Stored], rows: usize) -> Result<Strings> {
     let mut long_bytes = 0;
     each_string(parts, |s| long_bytes += if s.len() > INLINE_BYTES { s.len() } else { 0 })?;
     let block = long_bytes.clamp(1, STRING_BLOCK_BYTES) as u32;
@@ -110,25 +174,26 @@ fn views(parts: &[Vector], rows: usize) -> Result<Strings> {
     Ok(Strings::View(views.finish()))
 }
 
-fn each_string(parts: &[Vector], mut take: impl FnMut(&str)) -> Result<()> {
-    for p in parts {
-        let s = strings_of(p)?;
+fn each_string(parts: &[Stored], mut take: impl FnMut(&str)) -> Result<()> {
+    for p in parts.iter().map(Stored::all) {
+        let s = strings_of(&p)?;
         (0..s.len()).for_each(|i| take(if p.is_null(i) { "" } else { s.value(i) }));
     }
     Ok(())
 }
 
-fn valid(parts: &[Vector], rows: usize) -> Option<Buf<u8>> {
-    parts.iter().any(|p| p.valid.is_some()).then(|| {
-        let mut out = Vec::with_capacity(rows);
-        for p in parts {
-            match &p.valid {
-                Some(v) => out.extend_from_slice(v),
-                None => out.resize(out.len() + p.values.len(), 1),
-            }
+fn valid(parts: &[Stored], rows: usize) -> Option<Buf<u8>> {
+    let mut out: Option<Vec<u8>> = None;
+    let mut at = 0;
+    for p in parts.iter().map(Stored::all) {
+        match &p.valid {
+            Some(v) => out.get_or_insert_with(|| vec![1; at]).extend_from_slice(v),
+            None => out.iter_mut().for_each(|all| all.resize(at + p.values.len(), 1)),
         }
-        out.into()
-    })
+        at += p.values.len();
+    }
+    debug_assert_eq!(at, rows, "as many validities as rows");
+    out.map(Buf::Owned)
 }
 
 /// The same values in buffers that a slice shares.
@@ -149,7 +214,7 @@ fn shared(v: Vector) -> Vector {
 }
 
 /// Bytes of a register, entries of a dictionary and long strings included.
-pub(super) fn bytes(v: &Vector) -> usize {
+fn bytes(v: &Vector) -> usize {
     let valid = v.valid.as_ref().map_or(0, |v| v.len());
     match &v.values {
         Values::Str(Strings::Dict { codes, dict }) => codes.len() * 4 + dict.values().get_buffer_memory_size() + valid,

@@ -1,7 +1,7 @@
 //! Loading a table into memory: row groups or partitions side by side, then column by column.
 
 use super::ResidentTable;
-use super::column::{self, Column};
+use super::column::{Column, Stored};
 use crate::context::{Pool, Settings};
 use crate::convert::{Block, Reader};
 use crate::run::see_through;
@@ -15,7 +15,6 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{StreamExt, TryStreamExt};
-use millstream_kernels::Vector;
 use std::sync::Arc;
 
 impl ResidentTable {
@@ -38,11 +37,11 @@ impl ResidentTable {
             Some(parts) => parts,
             None => partitions(&plan, &all, &ctx, &settings.pool, &memory).await?,
         };
-        let rows = parts.iter().map(|b| b.rows).sum();
+        let rows = parts.iter().map(|p| p.rows).sum();
         // One list of parts a column, so that its parts are dropped as soon as the column is there.
-        let mut columns: Vec<Vec<Vector>> = all.iter().map(|_| Vec::with_capacity(parts.len())).collect();
-        for block in parts {
-            columns.iter_mut().zip(block.columns).for_each(|(c, v)| c.push(v));
+        let mut columns: Vec<Vec<Stored>> = all.iter().map(|_| Vec::with_capacity(parts.len())).collect();
+        for part in parts {
+            columns.iter_mut().zip(part.columns).for_each(|(c, v)| c.push(v));
         }
         let types: Vec<_> = schema.fields().iter().map(|f| f.data_type().clone()).collect();
         let work = columns.into_iter().zip(types).map(|(parts, t)| settings.pool.run(move || Column::new(parts, &t)));
@@ -51,6 +50,12 @@ impl ResidentTable {
         let reservation = memory.reservation.split(memory.reservation.size());
         Ok(Self::new(name.to_string(), schema, rows, columns, reservation))
     }
+}
+
+/// Some rows of a table that is being loaded.
+struct Part {
+    columns: Vec<Stored>,
+    rows: usize,
 }
 
 /// The bytes of a table that is being loaded.
@@ -67,9 +72,12 @@ impl Memory {
         Self { name: name.to_string(), limit: pool.memory_limit(), reservation }
     }
 
-    fn grow(&self, block: &Block) -> Result<()> {
-        let more = block.columns.iter().map(column::bytes).sum();
-        self.reservation.try_grow(more).map_err(|e| self.refused(self.reservation.size() + more, &e))
+    /// The rows of `block` in as few bytes as they need, which are counted.
+    fn part(&self, block: Block) -> Result<Part> {
+        let columns: Vec<Stored> = block.columns.into_iter().map(Stored::measured).collect();
+        let more = columns.iter().map(Stored::bytes).sum();
+        self.reservation.try_grow(more).map_err(|e| self.refused(self.reservation.size() + more, &e))?;
+        Ok(Part { columns, rows: block.rows })
     }
 
     fn resize(&self, bytes: usize) -> Result<()> {
@@ -95,7 +103,7 @@ async fn row_groups(
     ctx: &Arc<TaskContext>,
     pool: &Pool,
     memory: &Arc<Memory>,
-) -> Result<Option<Vec<Block>>> {
+) -> Result<Option<Vec<Part>>> {
     let leaf = see_through(plan).downcast_ref::<DataSourceExec>();
     let Some(scan) = leaf.and_then(|leaf| ParquetScan::of(leaf, columns, ctx)) else { return Ok(None) };
     let Some(groups) = scan.row_groups().await? else { return Ok(None) };
@@ -103,18 +111,17 @@ async fn row_groups(
         let fetched = scan.fetch(group).await?;
         let memory = Arc::clone(memory);
         pool.run(move || {
-            let mut blocks = vec![];
+            let mut parts = vec![];
             fetched.decode(|b| {
-                memory.grow(&b)?;
-                blocks.push(b);
+                parts.push(memory.part(b)?);
                 Ok(())
             })?;
-            Ok(blocks)
+            Ok(parts)
         })
         .await
     });
-    let blocks: Vec<Vec<Block>> = futures::stream::iter(work).buffered(pool.threads()).try_collect().await?;
-    Ok(Some(blocks.into_iter().flatten().collect()))
+    let parts: Vec<Vec<Part>> = futures::stream::iter(work).buffered(pool.threads()).try_collect().await?;
+    Ok(Some(parts.into_iter().flatten().collect()))
 }
 
 /// All partitions of any other plan, polled at once; rows stay in the order of the partitions.
@@ -124,21 +131,20 @@ async fn partitions(
     ctx: &Arc<TaskContext>,
     pool: &Pool,
     memory: &Arc<Memory>,
-) -> Result<Vec<Block>> {
+) -> Result<Vec<Part>> {
     let mut tasks = vec![];
     for p in 0..plan.output_partitioning().partition_count() {
         let mut stream = plan.execute(p, Arc::clone(ctx))?;
         let (columns, pool, memory) = (columns.to_vec(), pool.clone(), Arc::clone(memory));
         tasks.push(SpawnedTask::spawn(async move {
-            let (mut blocks, mut reader) = (vec![], Reader::default());
+            let (mut parts, mut reader) = (vec![], Reader::default());
             while let Some(batch) = stream.next().await {
-                let (batch, columns) = (batch?, columns.clone());
-                let block;
-                (block, reader) = pool.run(move || reader.block(&batch, &columns).map(|b| (b, reader))).await?;
-                memory.grow(&block)?;
-                blocks.push(block);
+                let (batch, columns, memory) = (batch?, columns.clone(), Arc::clone(&memory));
+                let part;
+                (part, reader) = pool.run(move || Ok((memory.part(reader.block(&batch, &columns)?)?, reader))).await?;
+                parts.push(part);
             }
-            Ok::<_, Error>(blocks)
+            Ok::<_, Error>(parts)
         }));
     }
     let joined = tasks.into_iter().map(|t| async { t.join().await.map_err(|e| Error::bug(format!("a loading task ended: {e}")))? });

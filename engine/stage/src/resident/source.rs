@@ -3,9 +3,10 @@
 //! A stage takes its morsels as they are (`ResidentSource::morsel`); a stock operator is given batches of
 //! the declared types. Filters that are pushed down only skip morsels: whoever pushed them keeps them.
 
-use super::ResidentTable;
+use super::{ResidentMorsel, ResidentTable};
 use crate::Error;
-use crate::convert::{Block, to_batch};
+use crate::convert::to_batch;
+use crate::run::best::Ends;
 use crate::scan::Pushed;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -75,16 +76,23 @@ impl ResidentSource {
         Some(Pushed { predicate: Arc::clone(self.predicate.as_ref()?), columns })
     }
 
-    /// Morsel `m` with the output columns `inputs`, in that order, without a copy.
-    pub fn morsel(&self, inputs: &[usize], m: usize) -> Block {
-        self.table.block(inputs.iter().map(|i| self.projection[*i]), self.table.rows_of(m))
+    /// The morsels `numbers` with the output columns `inputs`, in that order.
+    pub fn take(&self, inputs: &[usize], numbers: Vec<usize>) -> impl Iterator<Item = ResidentMorsel> {
+        let columns: Arc<[usize]> = inputs.iter().map(|i| self.projection[*i]).collect();
+        numbers.into_iter().map(move |m| ResidentMorsel::new(Arc::clone(&self.table), Arc::clone(&columns), self.table.rows_of(m)))
+    }
+
+    /// Least and greatest value of output column `c` in morsel `m`.
+    pub(crate) fn ends(&self, c: usize, m: usize) -> Ends {
+        self.table.columns[self.projection[c]].zones.ends(m)
     }
 
     /// All rows in these output columns, unless filters rule some morsels out.
-    pub fn whole(&self, columns: &[usize]) -> Option<Block> {
+    pub fn whole(&self, columns: &[usize]) -> Option<ResidentMorsel> {
         let all = self.table.morsels();
         let kept = self.keep((0..all).collect()).len() == all && self.fetch.is_none();
-        kept.then(|| self.table.block(columns.iter().map(|c| self.projection[*c]), 0..self.table.rows()))
+        let columns = columns.iter().map(|c| self.projection[*c]).collect();
+        kept.then(|| ResidentMorsel::new(Arc::clone(&self.table), columns, 0..self.table.rows()))
     }
 
     /// The morsels of a partition.

@@ -4,6 +4,7 @@ use super::ResidentTable;
 use crate::Result;
 use crate::convert::to_array;
 use crate::run::MORSEL_ROWS;
+use crate::run::best::Ends as KeyEnds;
 use crate::scan::prune::keep;
 use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
 use arrow::datatypes::DataType;
@@ -68,6 +69,13 @@ impl Zones {
         Ok(Self { nulls, ends })
     }
 
+    /// What is known of morsel `m`.
+    pub fn ends(&self, m: usize) -> KeyEnds {
+        let of = |a: &ArrayRef| a.slice(m, 1);
+        let (least, greatest) = self.ends.as_ref().map(|e| (of(&e.min), of(&e.max))).unzip();
+        KeyEnds { least, greatest, nulls: Some(self.nulls.value(m)) }
+    }
+
     /// Nulls of the column.
     pub fn null_count(&self) -> usize {
         self.nulls.values().iter().sum::<u64>() as usize
@@ -107,6 +115,16 @@ impl Zoned for f64 {
             (true, false) => 0.0,
             _ => self,
         }
+    }
+}
+
+/// Integers between which those of a column lie; none for other types, and without a value.
+pub(super) fn bounds(v: &Vector) -> Option<(i64, i64)> {
+    let valid = v.valid.as_deref();
+    match &v.values {
+        Values::I32(all) => ends(all, valid).map(|(least, most)| (least.into(), most.into())),
+        Values::I64(all) => ends(all, valid),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
 
+use super::best::{Bar, BestRows, Last};
 use super::chunk::Chunks;
 use super::divide::{DiskBuild, Diverted, TABLE_ROW, gathers_first};
 use super::gpu::{DeviceRun, Opening};
@@ -19,7 +20,7 @@ use crate::context::{Cancel, EpochContext, Settings};
 use crate::convert::{Block, Reader, to_batch};
 use crate::exec::StageExec;
 use crate::program::{Device, Sink};
-use crate::resident::ResidentSource;
+use crate::resident::{ResidentMorsel, ResidentSource};
 use crate::scan::ParquetScan;
 use crate::{Error, Result};
 use arrow::array::RecordBatch;
@@ -48,6 +49,9 @@ pub(crate) const MORSEL_ROWS: usize = 64 * 1024;
 /// Morsels a worker takes in one go where they are at hand: fewer wake-ups, and other stages still get
 /// their turn on the pool.
 const MORSELS: usize = 8;
+
+/// Bytes of a register for each row, about.
+const REGISTER_ROW: usize = 8;
 
 /// What a stage leaves.
 #[derive(Clone)]
@@ -113,6 +117,15 @@ fn run_build<'a>(stage: &'a StageExec, ctx: &'a Arc<TaskContext>, cancel: &'a Ca
     .boxed()
 }
 
+/// What the sink of a worker is told.
+struct Told {
+    limit: Option<Limit>,
+    /// Rows that a build side will have.
+    room: usize,
+    /// What all workers know of the first rows, where those are wanted.
+    last: Option<Arc<Last>>,
+}
+
 /// One run of one stage.
 pub(super) struct Run<'a> {
     pub(super) stage: &'a StageExec,
@@ -138,9 +151,14 @@ impl Run<'_> {
         let program = if on_disk { Arc::new(gathers_first(self.stage.program())) } else { Arc::clone(self.stage.program()) };
         let bound = Arc::new(Bound { disk, ..Bound::new(program, tables.clone())? });
         let table = self.reservation(false);
-        if let Some(block) = self.whole(&bound).filter(|b| table.try_grow(b.rows * TABLE_ROW).is_ok()) {
-            self.metrics.input_rows.add(block.rows);
-            return Ok(self.counted(self.table(&settings, vec![block], &bound.program, table, Built::table_size).await?));
+        if let Some(rows) = self.whole(&bound) {
+            let registers = rows.rows() * rows.columns() * REGISTER_ROW;
+            if table.try_grow(rows.rows() * TABLE_ROW + registers).is_ok() {
+                self.metrics.input_rows.add(rows.rows());
+                let block = settings.pool.run(move || Ok(rows.block())).await?;
+                let size = move |b: &Built| b.table_size() + registers;
+                return Ok(self.counted(self.table(&settings, vec![block], &bound.program, table, size).await?));
+            }
         }
         drop(table);
         let bound = match self.leaf() {
@@ -148,7 +166,8 @@ impl Run<'_> {
             _ => bound,
         };
         let threads = if self.stage.placement().device == Device::Reference { 1 } else { settings.pool.threads() };
-        let source = Arc::new(self.source(threads).await?);
+        let last = Last::of(self.stage.sink()).filter(|_| self.stage.placement().device == Device::Cpu && self.epoch.is_none());
+        let source = Arc::new(self.source(threads, last.as_ref()).await?);
         let limit = self.limit();
         let device = self.stage.placement().device;
         let gpu = self.device(&settings, &bound, self.reservation(false)).await?;
@@ -166,7 +185,8 @@ impl Run<'_> {
         let room = (all + all / 8) / threads.max(1);
         let mut workers = vec![];
         for _ in 0..threads {
-            workers.push(self.worker(&bound, &sink, device, gpu.as_ref(), limit.clone(), room)?);
+            let told = Told { limit: limit.clone(), room, last: last.clone() };
+            workers.push(self.worker(&bound, &sink, device, gpu.as_ref(), told)?);
         }
         let mut workers = self.feed(&settings, workers, &source).await?;
         if gpu.is_some() {
@@ -180,7 +200,7 @@ impl Run<'_> {
     }
 
     /// The rows of a build sink over a table in memory that nothing filters: they are there already.
-    fn whole(&self, bound: &Bound) -> Option<Block> {
+    fn whole(&self, bound: &Bound) -> Option<ResidentMorsel> {
         let plain = self.stage.placement().device == Device::Cpu && self.epoch.is_none() && bound.program.instrs.is_empty();
         if !plain || !matches!(self.stage.sink(), Sink::Build { .. }) {
             return None;
@@ -239,8 +259,7 @@ impl Run<'_> {
         sink: &Sink,
         device: Device,
         gpu: Option<&DeviceRun>,
-        limit: Option<Limit>,
-        room: usize,
+        Told { limit, room, last }: Told,
     ) -> Result<Worker> {
         let program = &bound.program;
         // Build sides stay until their readers are done: nobody else can make them leave.
@@ -267,6 +286,13 @@ impl Run<'_> {
             Sink::Sort { columns, order, fetch: Some(n), groups, .. } if !groups.is_empty() => {
                 let first = FirstRows::new(program, columns, groups, order, *n)?;
                 WorkerSink::Rows(RowsSink::new(program, columns.clone()).only(first))
+            }
+            Sink::Sort { columns, order, fetch: Some(n), .. } => {
+                let rows = RowsSink::new(program, columns.clone());
+                WorkerSink::Rows(match last {
+                    Some(last) => rows.best(BestRows::new(program, columns, order, *n, last)),
+                    None => rows,
+                })
             }
             sink => WorkerSink::Rows(RowsSink::new(program, sink.reads())),
         };
@@ -312,7 +338,7 @@ impl Run<'_> {
         here.then(|| Limit { pool, bytes, spiller: self.spiller(), cancel: self.cancel.clone() })
     }
 
-    async fn source(&self, workers: usize) -> Result<Source> {
+    async fn source(&self, workers: usize, last: Option<&Arc<Last>>) -> Result<Source> {
         let plan = see_through(self.stage.input());
         let inputs = &self.stage.program().inputs;
         if let Some(child) = plan.downcast_ref::<StageExec>() {
@@ -335,14 +361,15 @@ impl Run<'_> {
             let all = mine.len();
             let kept = resident.keep(mine);
             self.metrics.morsels_pruned.add(all - kept.len());
-            let blocks = kept.into_iter().map(|m| resident.morsel(inputs, m)).collect();
-            return Ok(Source::Blocks { blocks: Runs::new(blocks, workers), _held: Held::default() });
+            let bar = Bar::new(last, self.stage, |c| kept.iter().map(|m| resident.ends(c, *m)).collect())?;
+            return Ok(Source::Resident(Runs::best_first(resident.take(inputs, kept).collect(), workers, bar)?));
         }
         if let Some(scan) = plan.downcast_ref::<DataSourceExec>().and_then(|s| ParquetScan::of(s, inputs, &self.ctx))
             && let Some(groups) = scan.row_groups().await?
         {
             let groups = self.slice(groups);
-            return Ok(Source::Groups { scan: Arc::new(scan), groups: Runs::new(groups, workers) });
+            let bar = Bar::new(last, self.stage, |c| groups.iter().map(|g| scan.ends(c, g)).collect())?;
+            return Ok(Source::Groups { scan: Arc::new(scan), groups: Runs::best_first(groups, workers, bar)? });
         }
         self.streams(plan)
     }

@@ -117,7 +117,7 @@ impl Run<'_> {
         parts: Vec<Block>,
         program: &Arc<crate::Program>,
         reservation: MemoryReservation,
-        size: fn(&Built) -> usize,
+        size: impl FnOnce(&Built) -> usize + Send + 'static,
     ) -> Result<Output> {
         let (program, sink, time) = (Arc::clone(program), self.stage.sink().clone(), self.metrics.compute.clone());
         let built = settings.pool.run(move || {

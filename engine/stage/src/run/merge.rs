@@ -2,7 +2,7 @@
 
 use super::flush::PARTS;
 use super::late::LateKeys;
-use super::sink::{GroupSink, join_blocks, sort};
+use super::sink::{GroupSink, join_blocks, sorted};
 use super::top::FirstRows;
 use crate::convert::Block;
 use crate::program::Sink;
@@ -20,7 +20,7 @@ pub(super) fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Si
                 Some(n) if !groups.is_empty() => FirstRows::new(program, columns, groups, order, *n)?.of(&all)?,
                 _ => {
                     let types: Vec<_> = columns.iter().map(|c| program.data_type(*c).clone()).collect();
-                    sort(&all, &types, order, *fetch)?
+                    sorted(&all, &types, order, *fetch)?
                 }
             };
             block.columns.truncate(*visible);

@@ -1,5 +1,6 @@
 //! Running a stage: chunks through the program, rows into the sink.
 
+pub(crate) mod best;
 pub mod chunk;
 mod deal;
 mod divide;

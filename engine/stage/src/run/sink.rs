@@ -10,7 +10,7 @@ use super::flush::{self, Flushed, OnDisk};
 use super::spill::Spiller;
 use crate::program::{AggregateCall, GroupingSet, Instr, Program};
 use crate::{Cancel, Error, Result};
-pub use blocks::{build, join_blocks, sort};
+pub use blocks::{build, join_blocks, rows_in_order, sorted};
 use millstream_kernels::filter::{Selection, select_mask};
 use millstream_kernels::group::{self, Groups, KeyType, State};
 use millstream_kernels::program::{AggregateOp, Reg, Type};

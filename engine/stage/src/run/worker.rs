@@ -1,6 +1,6 @@
 //! One worker of a stage: its chunks and its part of the sink.
 
-use super::chunk::{Chunks, LateColumns, RowSink};
+use super::chunk::{Chunks, Columns, LateColumns, RowSink};
 use super::divide::Divider;
 use super::driver::MORSEL_ROWS;
 use super::gpu::DeviceWorker;
@@ -21,7 +21,7 @@ pub(super) struct Worker {
     pub(super) sink: WorkerSink,
     pub(super) engine: Engine,
     pub(super) reader: Reader,
-    /// A row group that it has left half way, and the rows still to come.
+    /// What it has left half way, and the rows still to come.
     pub(super) open: Option<(LateColumns, Range<usize>)>,
     pub(super) reservation: MemoryReservation,
     pub(super) metrics: StageMetrics,
@@ -90,9 +90,11 @@ impl Worker {
         match morsel {
             Morsel::Fetched(f) if self.engine.reads_late() => {
                 let rows = f.rows();
-                self.metrics.input_rows.add(rows);
-                self.open = Some((Arc::new(Mutex::new(f.open()?)), 0..rows));
-                self.go_on(pause)
+                self.begin(f.open()?, rows, pause)
+            }
+            Morsel::Resident(m) if self.engine.reads_late() => {
+                let rows = m.rows();
+                self.begin(m, rows, pause)
             }
             morsel => {
                 let mut reader = std::mem::take(&mut self.reader);
@@ -103,12 +105,19 @@ impl Worker {
         }
     }
 
-    /// Whether a row group has been left half way.
+    /// Takes `rows` rows of `columns` to the end of the program, reading only what it asks for.
+    fn begin(&mut self, columns: impl Columns + Send + 'static, rows: usize, pause: bool) -> Result<()> {
+        self.metrics.input_rows.add(rows);
+        self.open = Some((Arc::new(Mutex::new(columns)), 0..rows));
+        self.go_on(pause)
+    }
+
+    /// Whether rows have been left half way.
     pub(super) fn has_paused(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Goes on with a row group, decoding only what the program asks for.
+    /// Goes on with what it has left, reading only what the program asks for.
     pub(super) fn go_on(&mut self, pause: bool) -> Result<()> {
         let Some((columns, mut rows)) = self.open.take() else { return Ok(()) };
         while !rows.is_empty() {

@@ -1,7 +1,7 @@
 //! One column of a row group, decoded page by page and only where rows are asked for.
 //!
-//! Covered: flat columns of integers, dates, decimals up to 18 digits, doubles and strings in the
-//! encodings PLAIN and dictionary. Pages that hold no asked row are not even decompressed; values of
+//! Covered: flat columns of booleans, integers, dates, timestamps, decimals up to 18 digits, doubles and strings in all
+//! encodings that the format has for them. Pages that hold no asked row are not even decompressed; values of
 //! rows that were filtered away are never made.
 
 use super::reading;
@@ -10,7 +10,7 @@ use arrow::array::Array;
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::DataType;
 use bytes::{Buf as _, Bytes};
-use millstream_kernels::decode::{self, Span};
+use millstream_kernels::decode::{self, Difference, Span};
 use millstream_kernels::program::Type;
 use millstream_kernels::{Buf, Dictionary, Strings, Values, Vector, gather};
 use parquet::basic::{Encoding, Type as Physical};
@@ -18,16 +18,23 @@ use parquet::column::page::{Page as RawPage, PageReader};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
+use parquet::schema::types::ColumnDescriptor;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Decimals of so many digits fit 64 bits.
+const NARROW_DIGITS: u8 = 18;
 
 /// How the values of a column lie in its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    Bool,
     I32,
     I64,
     /// Decimals stored at 32 bits.
     Widened,
+    /// Decimals stored in so many bytes, the greatest first.
+    Bytes(usize),
     F64,
     Text,
 }
@@ -84,6 +91,7 @@ struct Page {
 
 enum PageValues {
     Codes(ScalarBuffer<i32>),
+    Bool(ScalarBuffer<u8>),
     I32(ScalarBuffer<i32>),
     I64(ScalarBuffer<i64>),
     F64(ScalarBuffer<f64>),
@@ -110,14 +118,10 @@ impl PagedColumn {
     pub(super) fn open(t: &DataType, chunk: &ColumnChunkMetaData, rows: usize, start: u64, bytes: Bytes) -> Result<Option<Self>> {
         let descr = chunk.column_descr();
         let optional = descr.max_def_level() > 0;
-        let encoding = |e: Encoding| match e {
-            Encoding::PLAIN | Encoding::RLE | Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY => true,
-            #[allow(deprecated)]
-            Encoding::BIT_PACKED => !optional,
-            _ => false,
-        };
         let flat = descr.max_rep_level() == 0 && descr.max_def_level() <= 1;
-        let Some(kind) = kind(t, descr.physical_type()).filter(|_| flat && chunk.encodings().all(encoding)) else { return Ok(None) };
+        let Some(kind) = kind(t, descr).filter(|k| flat && chunk.encodings().all(|e| covers(*k, e) || is_of_codes(e, optional))) else {
+            return Ok(None);
+        };
         let pages = SerializedPageReader::new(Arc::new(ChunkBytes { start, bytes }), chunk, rows, None)
             .map_err(|e| Error::new(ErrorKind::Invalid, e))?;
         Ok(Some(Self { pages, kind, optional, entries: None, held: VecDeque::new(), next: 0, rows }))
@@ -162,8 +166,9 @@ impl PagedColumn {
 
     fn ty(&self) -> Type {
         match self.kind {
+            Kind::Bool => Type::Bool,
             Kind::I32 => Type::I32,
-            Kind::I64 | Kind::Widened => Type::I64,
+            Kind::I64 | Kind::Widened | Kind::Bytes(_) => Type::I64,
             Kind::F64 => Type::F64,
             Kind::Text => Type::Str,
         }
@@ -225,17 +230,25 @@ impl PagedColumn {
             };
             return Ok(PageValues::Codes(spread(codes.into(), valid)?));
         }
-        if encoding != Encoding::PLAIN {
+        if !covers(self.kind, encoding) {
             return Err(corrupt(format!("a page in encoding {encoding}, which its column chunk does not announce")));
         }
         let bytes = Buffer::from(bytes);
-        Ok(match self.kind {
-            Kind::I32 => PageValues::I32(spread(decode::plain(&bytes, n)?, valid)?),
-            Kind::I64 => PageValues::I64(spread(decode::plain(&bytes, n)?, valid)?),
-            Kind::Widened => PageValues::I64(spread(widened(&decode::plain(&bytes, n)?), valid)?),
-            Kind::F64 => PageValues::F64(spread(decode::plain(&bytes, n)?, valid)?),
-            Kind::Text => {
-                let mut spans = decode::spans(&bytes, n)?;
+        Ok(match (self.kind, encoding) {
+            (Kind::Bool, Encoding::RLE) => PageValues::Bool(spread(runs(&bytes, n)?.into(), valid)?),
+            (Kind::Bool, _) => PageValues::Bool(spread(decode::bits(&bytes, n)?.into(), valid)?),
+            (Kind::I32, _) => PageValues::I32(spread(integers(&bytes, encoding, n)?, valid)?),
+            (Kind::I64, _) => PageValues::I64(spread(integers(&bytes, encoding, n)?, valid)?),
+            (Kind::Widened, _) => PageValues::I64(spread(widened(&integers(&bytes, encoding, n)?), valid)?),
+            (Kind::Bytes(len), _) => PageValues::I64(spread(decode::big_endian(&bytes, len, n)?.into(), valid)?),
+            (Kind::F64, Encoding::BYTE_STREAM_SPLIT) => PageValues::F64(spread(decode::split(&bytes, n)?.into(), valid)?),
+            (Kind::F64, _) => PageValues::F64(spread(decode::plain(&bytes, n)?, valid)?),
+            (Kind::Text, _) => {
+                let (bytes, mut spans) = match encoding {
+                    Encoding::DELTA_LENGTH_BYTE_ARRAY => (bytes.clone(), decode::spans_by_length(&bytes, n)?),
+                    Encoding::DELTA_BYTE_ARRAY => decode::prefixed(&bytes, n).map(|(text, spans)| (text.into(), spans))?,
+                    _ => (bytes.clone(), decode::spans(&bytes, n)?),
+                };
                 if let Some(valid) = valid {
                     spans = decode::spread(&spans, valid)?;
                 }
@@ -246,6 +259,7 @@ impl PagedColumn {
 
     fn slice(&self, page: &Page, from: usize, len: usize) -> Result<Vector> {
         let values = match &page.values {
+            PageValues::Bool(v) => Values::Bool(Buf::Shared(v.slice(from, len))),
             PageValues::I32(v) => Values::I32(Buf::Shared(v.slice(from, len))),
             PageValues::I64(v) => Values::I64(Buf::Shared(v.slice(from, len))),
             PageValues::F64(v) => Values::F64(Buf::Shared(v.slice(from, len))),
@@ -262,6 +276,7 @@ impl PagedColumn {
             rows.map(|r| v[r]).collect()
         }
         let values = match &page.values {
+            PageValues::Bool(v) => Values::Bool(pick(v, rows.clone()).into()),
             PageValues::I32(v) => Values::I32(pick(v, rows.clone()).into()),
             PageValues::I64(v) => Values::I64(pick(v, rows.clone()).into()),
             PageValues::F64(v) => Values::F64(pick(v, rows.clone()).into()),
@@ -287,26 +302,68 @@ impl PagedColumn {
     }
 }
 
-fn kind(t: &DataType, physical: Physical) -> Option<Kind> {
-    Some(match (t, physical) {
+fn kind(t: &DataType, descr: &ColumnDescriptor) -> Option<Kind> {
+    Some(match (t, descr.physical_type()) {
+        (DataType::Boolean, Physical::BOOLEAN) => Kind::Bool,
         (DataType::Int32 | DataType::Date32, Physical::INT32) => Kind::I32,
-        (DataType::Int64, Physical::INT64) => Kind::I64,
+        (DataType::Int64 | DataType::Timestamp(..), Physical::INT64) => Kind::I64,
         (DataType::Decimal128(..), Physical::INT32) => Kind::Widened,
         (DataType::Decimal128(..), Physical::INT64) => Kind::I64,
+        (DataType::Decimal128(..=NARROW_DIGITS, _), Physical::FIXED_LEN_BYTE_ARRAY) => {
+            Kind::Bytes(usize::try_from(descr.type_length()).ok().filter(|len| *len > 0)?)
+        }
         (DataType::Float64, Physical::DOUBLE) => Kind::F64,
         (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, Physical::BYTE_ARRAY) => Kind::Text,
         _ => return None,
     })
 }
 
+/// Whether values of this kind in this encoding are decoded here.
+fn covers(kind: Kind, encoding: Encoding) -> bool {
+    match encoding {
+        Encoding::PLAIN => true,
+        Encoding::RLE => kind == Kind::Bool,
+        Encoding::DELTA_BINARY_PACKED => matches!(kind, Kind::I32 | Kind::I64 | Kind::Widened),
+        Encoding::BYTE_STREAM_SPLIT => matches!(kind, Kind::I32 | Kind::I64 | Kind::Widened | Kind::F64),
+        Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY => kind == Kind::Text,
+        _ => false,
+    }
+}
+
+/// Whether it may be the encoding of a chunk's codes or levels.
+fn is_of_codes(encoding: Encoding, optional: bool) -> bool {
+    match encoding {
+        Encoding::RLE | Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY => true,
+        #[allow(deprecated)]
+        Encoding::BIT_PACKED => !optional,
+        _ => false,
+    }
+}
+
 fn entries(kind: Kind, bytes: &Buffer, n: usize) -> Result<Entries> {
     Ok(match kind {
+        Kind::Bool => return Err(corrupt("a dictionary of booleans")),
         Kind::I32 => Entries::I32(at_least_one(decode::plain(bytes, n)?)),
         Kind::I64 => Entries::I64(at_least_one(decode::plain(bytes, n)?)),
         Kind::Widened => Entries::I64(at_least_one(widened(&decode::plain(bytes, n)?))),
+        Kind::Bytes(len) => Entries::I64(at_least_one(decode::big_endian(bytes, len, n)?.into())),
         Kind::F64 => Entries::F64(at_least_one(decode::plain(bytes, n)?)),
         Kind::Text => Entries::Text(Dictionary::new(decode::strings(bytes, n)?)),
     })
+}
+
+fn integers<T: Difference>(bytes: &Buffer, encoding: Encoding, n: usize) -> Result<ScalarBuffer<T>> {
+    Ok(match encoding {
+        Encoding::DELTA_BINARY_PACKED => decode::deltas(bytes, n)?.0.into(),
+        Encoding::BYTE_STREAM_SPLIT => decode::split(bytes, n)?.into(),
+        _ => decode::plain(bytes, n)?,
+    })
+}
+
+/// Booleans as runs, behind the length of them all.
+fn runs(bytes: &[u8], n: usize) -> Result<Vec<u8>> {
+    let Some(runs) = bytes.get(4..) else { return Err(corrupt("it ends within a length")) };
+    Ok(decode::codes(runs, 1, n)?.into_iter().map(|v| v as u8).collect())
 }
 
 /// Rows that are null have code 0, which must exist.

@@ -1,7 +1,8 @@
 //! Row groups that statistics rule out.
 
-use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
-use arrow::datatypes::SchemaRef;
+use crate::run::best::Ends;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
+use arrow::datatypes::{SchemaRef, UInt64Type};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
@@ -20,6 +21,15 @@ pub(super) fn prune(predicate: Option<&Arc<dyn PhysicalExpr>>, schema: &SchemaRe
         Some(keep) => groups.iter().zip(keep).filter(|(_, k)| *k).map(|(g, _)| *g).collect(),
         None => groups.to_vec(),
     }
+}
+
+/// What statistics say of a column in one row group.
+pub(super) fn ends(column: &str, schema: &SchemaRef, m: &ParquetMetaData, group: usize) -> Ends {
+    let statistics = Statistics { metas: vec![m.row_group(group)], m, schema };
+    let column = Column::from_name(column);
+    let nulls =
+        statistics.null_counts(&column).and_then(|n| n.as_primitive_opt::<UInt64Type>().filter(|n| n.is_valid(0)).map(|n| n.value(0)));
+    Ends { least: statistics.min_values(&column), greatest: statistics.max_values(&column), nulls }
 }
 
 /// For each container of `statistics` whether `predicate`, over columns of `schema`, may hold for some

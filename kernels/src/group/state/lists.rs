@@ -278,7 +278,7 @@ fn quantile(values: &mut [i64], fraction: f64) -> f64 {
 }
 
 /// The integer whose order is the total order of floats.
-pub(super) fn ordered(v: f64) -> i64 {
+pub(crate) fn ordered(v: f64) -> i64 {
     let bits = v.to_bits() as i64;
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }

@@ -9,7 +9,9 @@ use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow::datatypes::DataType;
 use millstream_kernels::group::KeyType;
 use millstream_kernels::program::Reg;
+use millstream_kernels::sort::{self, Key};
 use millstream_kernels::{Values, Vector, gather};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::sync::Arc;
 
 /// Chunks as one block. Each column of the parts is given back as soon as it is there as one.
@@ -56,22 +58,27 @@ pub fn build(parts: Vec<Block>, program: &Program, sink: &Sink) -> Result<Built>
 /// The rows of a sort sink in order, or the first `fetch` of them.
 ///
 /// # Errors
-/// What Arrow's sort raises.
-pub fn sort(block: &Block, types: &[DataType], order: &[SortKey], fetch: Option<usize>) -> Result<Block> {
-    let columns = order
-        .iter()
-        .map(|k| {
-            let values = sortable(&to_array(&block.columns[k.column], &types[k.column], block.rows)?);
-            Ok(SortColumn { values, options: Some(SortOptions { descending: k.descending, nulls_first: k.nulls_first }) })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let rows: Vec<u32> = if columns.is_empty() {
-        (0..fetch.unwrap_or(block.rows).min(block.rows) as u32).collect()
-    } else {
-        lexsort_to_indices(&columns, fetch)?.values().to_vec()
-    };
-    let columns = block.columns.iter().map(|c| Ok(gather::gather(c, &rows)?)).collect::<Result<_>>()?;
+/// As [`rows_in_order`].
+pub fn sorted(block: &Block, types: &[DataType], order: &[SortKey], fetch: Option<usize>) -> Result<Block> {
+    let rows = rows_in_order(block, types, order, fetch)?;
+    let columns = block.columns.par_iter().map(|c| Ok(gather::gather(c, &rows)?)).collect::<Result<_>>()?;
     Ok(Block { columns, rows: rows.len() })
+}
+
+/// The numbers of a block's rows in order, or of the first `fetch`.
+///
+/// # Errors
+/// What Arrow's sort raises.
+pub fn rows_in_order(block: &Block, types: &[DataType], order: &[SortKey], fetch: Option<usize>) -> Result<Vec<u32>> {
+    if order.iter().all(|k| !matches!(block.columns[k.column].values, Values::Any(_))) {
+        let key = |k: &SortKey| Key { values: &block.columns[k.column], order: k.order() };
+        return Ok(sort::order(&order.iter().map(key).collect::<Vec<_>>(), block.rows, fetch)?);
+    }
+    let columns = order.iter().map(|k| {
+        let values = sortable(&to_array(&block.columns[k.column], &types[k.column], block.rows)?);
+        Ok(SortColumn { values, options: Some(SortOptions { descending: k.descending, nulls_first: k.nulls_first }) })
+    });
+    Ok(lexsort_to_indices(&columns.collect::<Result<Vec<_>>>()?, fetch)?.values().to_vec())
 }
 
 /// Floats sort by the engine's order: -0 equals +0, every NaN alike and last.

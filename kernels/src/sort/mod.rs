@@ -1,0 +1,275 @@
+//! The order of rows by several keys.
+//!
+//! Contract: a permutation of the rows, or the first of it; rows whose keys are equal stay in their order. Nulls are where
+//! their key says, -0 equals +0, NaN equals itself and is greatest, strings are ordered by their bytes. Bits.
+//!
+//! Each key becomes an unsigned number of as few bits as its range needs. Those of the first keys and, lowest, the number
+//! of the row are one machine word, so that words are sorted and no row is looked at again; what has no room in them
+//! (long strings, many wide keys) is compared where words are equal. Source: normalised keys (Graefe, "Implementing
+//! sorting in database systems", ACM Computing Surveys 2006).
+
+mod codes;
+pub mod reference;
+
+use crate::group::ranks;
+use crate::program::KeyOrder;
+use crate::value::compare_f64;
+use crate::vector::{Values, Vector};
+use crate::{Error, Result};
+use rayon::slice::ParallelSliceMut;
+use std::cmp::Ordering;
+
+/// What rows are ordered by.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// A value a row.
+    pub values: &'a Vector,
+    /// How they are ordered.
+    pub order: KeyOrder,
+}
+
+/// Fewer rows are sorted by one thread.
+const PARALLEL_ROWS: usize = 64 * 1024;
+
+/// The rows `0..n` in the order of `keys`, or the first `fetch` of them; on the current rayon pool.
+///
+/// # Errors
+/// `Unsupported` for a key that kernels do not compute on; `Bug` for more rows than have 32 bits.
+pub fn order(keys: &[Key<'_>], n: usize, fetch: Option<usize>) -> Result<Vec<u32>> {
+    if u32::try_from(n).is_err() {
+        return Err(Error::bug(format!("{n} rows in one sort")));
+    }
+    let fetch = fetch.unwrap_or(n).min(n);
+    let row_bits = usize::BITS - n.saturating_sub(1).leading_zeros();
+    let (mut used, mut packed, mut ties) = (0, vec![], vec![]);
+    for (k, key) in keys.iter().enumerate().filter(|(_, k)| !k.values.constant) {
+        let codes = codes::of(key, n)?;
+        let room = u128::BITS - row_bits - used;
+        let lost = codes.bits.saturating_sub(room);
+        used += codes.bits - lost;
+        let is_exact = codes.is_exact && lost == 0;
+        packed.push((codes, lost));
+        if !is_exact {
+            ties = keys[k..].iter().filter(|k| !k.values.constant).copied().collect();
+            break;
+        }
+    }
+    if used + row_bits <= u64::BITS && ties.is_empty() {
+        let mut words: Vec<u64> = (0..n as u64).collect();
+        let mut below = row_bits;
+        for (codes, _) in packed.iter().rev().filter(|(c, _)| c.bits > 0) {
+            words.iter_mut().zip(&codes.values).for_each(|(w, c)| *w |= c << below);
+            below += codes.bits;
+        }
+        return Ok(sorted(words, fetch, |w| w.sort_unstable(), |w| w.par_sort_unstable(), |w, at| _ = w.select_nth_unstable(at))
+            .into_iter()
+            .map(|w| (w & low(row_bits) as u64) as u32)
+            .collect());
+    }
+    let mut words: Vec<u128> = (0..n as u128).collect();
+    let mut below = row_bits;
+    for (codes, lost) in packed.iter().rev().filter(|(c, lost)| c.bits > *lost) {
+        words.iter_mut().zip(&codes.values).for_each(|(w, c)| *w |= u128::from(c >> lost) << below);
+        below += codes.bits - lost;
+    }
+    let rows = low(row_bits);
+    let compare = |a: &u128, b: &u128| {
+        let tie = || compare_rows(&ties, (a & rows) as usize, (b & rows) as usize);
+        (a >> row_bits).cmp(&(b >> row_bits)).then_with(tie).then(a.cmp(b))
+    };
+    let words = match ties.is_empty() {
+        true => sorted(words, fetch, |w| w.sort_unstable(), |w| w.par_sort_unstable(), |w, at| _ = w.select_nth_unstable(at)),
+        false => sorted(
+            words,
+            fetch,
+            |w| w.sort_unstable_by(compare),
+            |w| w.par_sort_unstable_by(compare),
+            |w, at| _ = w.select_nth_unstable_by(at, compare),
+        ),
+    };
+    Ok(words.into_iter().map(|w| (w & rows) as u32).collect())
+}
+
+/// 1 for each of `n` rows that does not come behind the one row of `last`, by one key; where `strictly`, none that is equal
+/// either.
+///
+/// # Errors
+/// `Unsupported` for a key that kernels do not compute on; `Bug` for one of another type than `last`.
+pub fn behind(key: &Vector, n: usize, last: &Vector, order: KeyOrder, strictly: bool) -> Result<Vec<u8>> {
+    let stays = |order: Ordering| u8::from(order == Ordering::Less || !strictly && order == Ordering::Equal);
+    if let (Values::Str(texts), Values::Str(end)) = (&key.values, &last.values) {
+        let end = (!last.is_null(0)).then(|| end.value(0));
+        let text = |i: usize| (!key.is_null(i)).then(|| texts.value(key.at(i)));
+        return Ok((0..n).map(|i| stays(compare_options(text(i), end, order))).collect());
+    }
+    if matches!(key.values, Values::Any(_)) {
+        return Ok(vec![1; n]);
+    }
+    let end = ranks(last, 1, order)?[0];
+    Ok(ranks(key, n, order)?.into_iter().map(|rank| stays(rank.cmp(&end))).collect())
+}
+
+fn compare_options<T: Ord>(a: Option<T>, b: Option<T>, order: KeyOrder) -> Ordering {
+    match (a, b) {
+        (None, None) => Ordering::Equal,
+        (Some(a), Some(b)) if order.descending => b.cmp(&a),
+        (Some(a), Some(b)) => a.cmp(&b),
+        (a, _) if a.is_none() == order.nulls_first => Ordering::Less,
+        _ => Ordering::Greater,
+    }
+}
+
+fn low(bits: u32) -> u128 {
+    (1 << bits) - 1
+}
+
+/// The first `fetch` words in order.
+fn sorted<W>(
+    mut words: Vec<W>,
+    fetch: usize,
+    alone: impl Fn(&mut [W]),
+    together: impl Fn(&mut [W]),
+    select: impl Fn(&mut [W], usize),
+) -> Vec<W> {
+    if fetch < words.len() {
+        select(&mut words, fetch);
+        words.truncate(fetch);
+    }
+    if words.len() < PARALLEL_ROWS {
+        alone(&mut words)
+    } else {
+        together(&mut words)
+    }
+    words
+}
+
+/// The order of two rows by `keys`.
+fn compare_rows(keys: &[Key<'_>], a: usize, b: usize) -> Ordering {
+    let each = keys.iter().map(|key| match (key.values.is_null(a), key.values.is_null(b)) {
+        (true, true) => Ordering::Equal,
+        (false, false) => {
+            let order = compare_values(&key.values.values, a, b);
+            if key.order.descending { order.reverse() } else { order }
+        }
+        (a_null, _) => {
+            if a_null == key.order.nulls_first {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
+    });
+    each.fold(Ordering::Equal, Ordering::then)
+}
+
+fn compare_values(values: &Values, a: usize, b: usize) -> Ordering {
+    match values {
+        Values::Bool(v) => v[a].cmp(&v[b]),
+        Values::I32(v) => v[a].cmp(&v[b]),
+        Values::I64(v) => v[a].cmp(&v[b]),
+        Values::I128(v) => v[a].cmp(&v[b]),
+        Values::F64(v) => compare_f64(v[a], v[b]),
+        Values::Str(text) => text.value(a).cmp(text.value(b)),
+        // `order` has refused them.
+        Values::Any(_) => Ordering::Equal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Strings;
+    use crate::program::Type;
+    use crate::testing::{Gen, TYPES};
+
+    fn check(g: &mut Gen, keys: &[Vector], n: usize) {
+        let orders: Vec<KeyOrder> = keys.iter().map(|_| KeyOrder { descending: g.below(2) == 0, nulls_first: g.below(2) == 0 }).collect();
+        let keys: Vec<Key> = keys.iter().zip(&orders).map(|(values, order)| Key { values, order: *order }).collect();
+        let want = reference::order(&keys, n).unwrap();
+        assert_eq!(order(&keys, n, None).unwrap(), want, "{keys:?}");
+        let fetch = g.below(n as u64 + 3) as usize;
+        assert_eq!(order(&keys, n, Some(fetch)).unwrap(), want[..fetch.min(n)], "{fetch} of {keys:?}");
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        let mut g = Gen::new(91);
+        for round in 0..1200 {
+            let n = [0usize, 1, 2, 40, 300][round % 5];
+            let keys: Vec<Vector> = (0..round / 5 % 5)
+                .map(|_| {
+                    let ty = TYPES[g.below(6) as usize];
+                    let constant = g.below(8) == 0;
+                    g.vector(ty, n, constant)
+                })
+                .collect();
+            check(&mut g, &keys, n);
+        }
+    }
+
+    #[test]
+    fn keys_of_all_bits_and_strings_that_begin_alike() {
+        let mut g = Gen::new(92);
+        let ends = |g: &mut Gen| [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX][g.below(7) as usize];
+        let texts =
+            ["", "\0", "a", "a\0", "a\0\0", "aaaaaaa", "aaaaaaa\0", "aaaaaaaa", "aaaaaaab", "aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaab", "é"];
+        for round in 0..200 {
+            let n = 200;
+            let valid = |g: &mut Gen| (g.below(2) == 0).then(|| (0..n).map(|_| g.below(5).min(1) as u8).collect::<Vec<_>>().into());
+            let wide = |g: &mut Gen| {
+                let values = (0..n).map(|_| ends(g)).collect::<Vec<_>>();
+                Vector::with_valid(Values::I64(values.into()), valid(g))
+            };
+            let most = 2 + round % 11;
+            let words: Vec<&str> = (0..n).map(|_| texts[g.below(most as u64) as usize]).collect();
+            let text = Vector::with_valid(Values::Str(Strings::View(words.into())), valid(&mut g));
+            let keys = match round % 3 {
+                0 => vec![wide(&mut g), wide(&mut g), wide(&mut g)],
+                1 => vec![text, wide(&mut g)],
+                _ => vec![wide(&mut g), text.clone(), g.vector(Type::F64, n, false), text],
+            };
+            check(&mut g, &keys, n);
+        }
+    }
+
+    #[test]
+    fn many_rows_are_sorted_together() {
+        let n = PARALLEL_ROWS + 1234;
+        let mut g = Gen::new(93);
+        let few = Vector::new(Values::I64((0..n).map(|_| g.below(50) as i64).collect::<Vec<_>>().into()));
+        let text = Vector::new(Values::Str(Strings::View((0..n).map(|_| Some(g.text())).collect())));
+        for keys in [vec![&few], vec![&few, &text], vec![&text, &few]] {
+            let keys: Vec<Key> = keys.into_iter().map(|values| Key { values, order: KeyOrder::default() }).collect();
+            assert!(order(&keys, n, None).unwrap() == reference::order(&keys, n).unwrap());
+        }
+    }
+
+    #[test]
+    fn rows_behind_the_last_are_those_of_the_reference() {
+        let mut g = Gen::new(94);
+        for round in 0..400 {
+            let ty = TYPES[round % 6];
+            let n = 1 + g.below(60) as usize;
+            let constant = g.below(8) == 0;
+            let (key, all) = (g.vector(ty, n, constant), g.vector(ty, n, false));
+            let last = crate::gather::gather(&all, &[g.below(n as u64) as u32]).unwrap();
+            let (order, strictly) = (KeyOrder { descending: g.below(2) == 0, nulls_first: g.below(2) == 0 }, g.below(2) == 0);
+            let want: Vec<u8> = (0..n)
+                .map(|i| {
+                    let (a, b) =
+                        (Some(key.value(i).unwrap()).filter(|v| !v.is_null()), Some(last.value(0).unwrap()).filter(|v| !v.is_null()));
+                    let order = compare_options(a, b, order);
+                    u8::from(order == Ordering::Less || !strictly && order == Ordering::Equal)
+                })
+                .collect();
+            assert_eq!(behind(&key, n, &last, order, strictly).unwrap(), want, "{key:?} {last:?} {order:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_kernel_is_refused() {
+        let lists = Vector::new(Values::Any(arrow::array::new_null_array(&arrow::datatypes::DataType::Binary, 3)));
+        let key = Key { values: &lists, order: KeyOrder::default() };
+        assert_eq!(order(&[key], 3, None).unwrap_err().kind(), crate::ErrorKind::Unsupported);
+    }
+}
