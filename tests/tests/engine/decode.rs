@@ -1,5 +1,6 @@
 //! The stage's own page decoder against stock DataFusion's reader, over what writers may write.
 
+use crate::world::mixed;
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
@@ -20,11 +21,9 @@ use std::sync::Arc;
 
 const ROWS: usize = 30_000;
 
+/// Numbers in no order.
 fn mix(i: usize) -> u64 {
-    let mut z = (i as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    mixed(i as u64)
 }
 
 /// Columns of every covered type; every 7th value null if `nulls`; column `late` is null for whole pages.

@@ -1,9 +1,10 @@
 //! Rows in order, all or the first of them: those of stock DataFusion, from Parquet and from memory, and no more read than
 //! is needed.
 
+use crate::world::mixed;
 use arrow::array::{ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::util::pretty::pretty_format_batches;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use millstream::{Options, Preference, Session};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -14,16 +15,9 @@ use std::sync::Arc;
 const ROWS: i64 = 300_000;
 const GROUP_ROWS: usize = 20_000;
 
-fn mix(i: i64) -> u64 {
-    let mut z = (i as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// `i` counts rows; `day` grows with them; the others are in no order, and null here and there.
 fn write(path: &Path) {
-    let all = || (0..ROWS).map(|i| (i, mix(i)));
+    let all = || (0..ROWS).map(|i| (i, mixed(i as u64)));
     let some = |m: u64| !m.is_multiple_of(11);
     let texts = ["", "b", "a longer string than inline", "a longer string than inlinf", "é", "\0"];
     let decimals: Decimal128Array = all().map(|(_, m)| some(m >> 3).then_some(i128::from(m % 100_000) - 50_000)).collect();
@@ -129,6 +123,23 @@ async fn first_rows_are_those_of_the_reference() {
     for order in ["wide desc, i", "few, d, i", "f, i"] {
         let sql = format!("select i, few, d from t where i < 30000 order by {order} limit 100");
         assert_eq!(run(&cpu, &sql).await.0, run(&oracle, &sql).await.0, "{sql}");
+    }
+}
+
+/// Few first rows are a stage under any limit; more, and all, are sorted by what goes to disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_memory_holds_the_first_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    write(&path);
+    let stock = session(&path, false, Preference::Cpu, false).await;
+    let limited = Session::with_options(Options { threads: 2, memory_limit_bytes: Some(16_000_000), ..Options::default() }).unwrap();
+    limited.register("t", &path.to_string_lossy()).await.unwrap();
+    for (order, wanted, is_stage) in [("wide desc, i", 100, true), ("many, i", 10_000, true), ("d, i", 10_001, false)] {
+        let sql = format!("select * from t order by {order} limit {wanted}");
+        let plan = limited.sql(&sql).await.unwrap().plan().await.unwrap();
+        assert_eq!(displayable(plan.as_ref()).indent(false).to_string().contains("StageExec: top-n"), is_stage, "{sql}");
+        assert!(run(&limited, &sql).await.0 == run(&stock, &sql).await.0, "{sql}");
     }
 }
 

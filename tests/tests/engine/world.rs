@@ -13,6 +13,17 @@ use tempfile::TempDir;
 
 pub const SCALE: f64 = 0.01;
 
+/// What the states of SplitMix64 are apart.
+pub const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The number of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) behind state `i`.
+pub fn mixed(i: u64) -> u64 {
+    let mut z = i.wrapping_add(SPREAD);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 /// The folder of the TPC-H tables.
 pub fn data() -> PathBuf {
     static DATA: OnceLock<TempDir> = OnceLock::new();

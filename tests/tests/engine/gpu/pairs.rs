@@ -3,7 +3,7 @@
 //! `MILLSTREAM_PAIRS` pairs from `MILLSTREAM_SEED` on; a pair that fails names its seed, which makes it again.
 
 use super::{CLASSES, alone, measure};
-use crate::world::has_gpu;
+use crate::world::{SPREAD, has_gpu, mixed};
 use arrow::array::{ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
@@ -22,11 +22,9 @@ struct Chance(u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        let next = mixed(self.0);
+        self.0 = self.0.wrapping_add(SPREAD);
+        next
     }
 
     fn below(&mut self, n: u64) -> u64 {

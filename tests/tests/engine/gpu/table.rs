@@ -46,10 +46,7 @@ fn write(path: &Path, batch: &RecordBatch) {
 
 /// A number that looks random and is not.
 fn mixed(i: i64) -> i64 {
-    let mut x = (i as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((x ^ (x >> 31)) >> 1) as i64
+    (crate::world::mixed(i as u64) >> 1) as i64
 }
 
 fn column<T, A: FromIterator<Option<T>>>(value: impl Fn(i64) -> Option<T>) -> A {
