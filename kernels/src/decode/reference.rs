@@ -83,14 +83,14 @@ pub fn deltas(bytes: &[u8], n: usize, bits: u32) -> Result<(Vec<i64>, usize)> {
         }
         Err(corrupt("a number of more than 64 bits"))
     };
-    let zigzag = |v: u128| if v % 2 == 0 { (v / 2) as i128 } else { -((v / 2) as i128) - 1 };
+    let zigzag = |v: u128| if v.is_multiple_of(2) { (v / 2) as i128 } else { -((v / 2) as i128) - 1 };
     let wrapped = |v: i128| {
         let range = 1i128 << bits;
         let v = v.rem_euclid(range);
         (if v >= range / 2 { v - range } else { v }) as i64
     };
     let (block, parts, total) = (number(&mut at)?, number(&mut at)?, number(&mut at)?);
-    let sound = parts > 0 && block <= 1 << 20 && block > 0 && block % parts == 0 && (block / parts) % 8 == 0;
+    let sound = parts > 0 && block <= 1 << 20 && block > 0 && block.is_multiple_of(parts) && (block / parts).is_multiple_of(8);
     if total != n as u128 || !sound {
         return Err(corrupt("another number of values, or blocks that are not allowed"));
     }

@@ -111,14 +111,18 @@ mod tests {
         std::fs::write(&file, &bytes).unwrap();
         let at = Path::from_absolute_path(&file).unwrap();
         let ours = LocalFiles::default();
-        for ranges in [vec![], vec![0..1, 5..5, 10..200_000, 299_999..300_000, 0..300_000], vec![299_000..300_001], vec![400_000..400_001]]
-        {
+        for ranges in [
+            vec![],
+            vec![0..1, 5..5, 10..200_000, 299_999..300_000, 0..300_000],
+            vec![0..1, 299_000..300_001],
+            vec![0..1, 400_000..400_001],
+        ] {
             let theirs = LocalFileSystem::new().get_ranges(&at, &ranges).await.map_err(|e| e.to_string());
             assert_eq!(ours.get_ranges(&at, &ranges).await.map_err(|e| e.to_string()), theirs, "{ranges:?}");
         }
-        let good = ours.get_ranges(&at, &[10..20]).await.unwrap();
+        let good = ours.get_ranges(&at, &[10..20, 0..1]).await.unwrap();
         assert_eq!(good[0][..], bytes[10..20]);
         let missing = Path::from_absolute_path(folder.path().join("none")).unwrap();
-        assert!(matches!(ours.get_ranges(&missing, &[0..1]).await, Err(object_store::Error::NotFound { .. })));
+        assert!(matches!(ours.get_ranges(&missing, &[0..1, 1..2]).await, Err(object_store::Error::NotFound { .. })));
     }
 }
