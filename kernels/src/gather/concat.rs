@@ -107,6 +107,17 @@ pub fn as_views(s: &Strings) -> StringViewArray {
     }
 }
 
+/// The same rows, of whose strings nothing else is held: neither the pages that few of them are of, nor a dictionary with
+/// more entries than there are rows.
+pub fn compacted(v: &Vector) -> Vector {
+    let text = match &v.values {
+        Values::Str(Strings::View(text)) => text.gc(),
+        Values::Str(s @ Strings::Dict { dict, .. }) if !v.constant && dict.values().len() > s.len() => as_views(s).gc(),
+        _ => return v.clone(),
+    };
+    Vector { values: Values::Str(Strings::View(text)), valid: v.valid.clone(), ..*v }
+}
+
 /// The entries of `dict` that `codes` name, as views of its bytes.
 pub(super) fn entries(dict: &Dictionary, codes: &[i32]) -> StringViewArray {
     if let Some(all) = dict.views_for(codes.len()) {

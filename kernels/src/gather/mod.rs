@@ -7,7 +7,7 @@ mod append;
 mod concat;
 
 pub use append::{Growing, finish_all};
-pub use concat::{as_views, concat};
+pub use concat::{as_views, compacted, concat};
 
 use crate::vector::{Buf, Strings, Values, Vector, written};
 use crate::{Error, Result, simd};
@@ -172,6 +172,27 @@ mod tests {
                 let out = gather_outer(&a, &rows).unwrap();
                 check_rows(&out, rows.len(), |i| if rows[i] < 0 { Value::Null } else { a.value(rows[i] as usize).unwrap() });
             }
+        }
+    }
+
+    #[test]
+    fn compacted_rows_are_the_same_and_hold_no_more() {
+        let mut g = Gen::new(13);
+        for ty in TYPES {
+            for n in [0usize, 1, 30] {
+                let a = g.vector(ty, n, false);
+                check_rows(&compacted(&a), n, |i| a.value(i).unwrap());
+            }
+        }
+        let long: Vec<String> = (0..500).map(|i| format!("a text that does not stand in its view, {i}")).collect();
+        let page = Vector::new(Values::Str(Strings::View(StringViewArray::from_iter_values(&long))));
+        let dict = crate::Dictionary::new(long.iter().map(|s| Some(s.as_str())).collect());
+        let codes = Vector::new(Values::Str(Strings::Dict { codes: (0..500).collect::<Vec<_>>().into(), dict }));
+        for a in [page, codes] {
+            let few = compacted(&gather(&a, &[7, 300]).unwrap());
+            check_rows(&few, 2, |i| Value::Str(long[[7, 300][i]].clone()));
+            let Values::Str(Strings::View(text)) = &few.values else { panic!("views expected") };
+            assert!(text.data_buffers().iter().map(|b| b.len()).sum::<usize>() < 200);
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) use lists::ordered;
 pub use merge::Raw;
 use moments::{Joint, Spread};
 use pick::Picks;
-pub(crate) use rank::ranks;
+pub(super) use rank::ranks;
 use std::borrow::Cow;
 use sum::Sums;
 

@@ -11,8 +11,9 @@
 mod codes;
 pub mod reference;
 
-use crate::group::ranks;
-use crate::program::KeyOrder;
+use crate::boolean::is_true;
+use crate::compare::compare;
+use crate::program::{CompareOp, KeyOrder};
 use crate::value::compare_f64;
 use crate::vector::{Values, Vector};
 use crate::{Error, Result};
@@ -91,32 +92,41 @@ pub fn order(keys: &[Key<'_>], n: usize, fetch: Option<usize>) -> Result<Vec<u32
 }
 
 /// 1 for each of `n` rows that does not come behind the one row of `last`, by one key; where `strictly`, none that is equal
-/// either.
+/// either. All rows of a key that kernels do not compute on.
 ///
 /// # Errors
-/// `Unsupported` for a key that kernels do not compute on; `Bug` for one of another type than `last`.
+/// `Bug` for a key of another type than `last`.
 pub fn behind(key: &Vector, n: usize, last: &Vector, order: KeyOrder, strictly: bool) -> Result<Vec<u8>> {
-    let stays = |order: Ordering| u8::from(order == Ordering::Less || !strictly && order == Ordering::Equal);
-    if let (Values::Str(texts), Values::Str(end)) = (&key.values, &last.values) {
-        let end = (!last.is_null(0)).then(|| end.value(0));
-        let text = |i: usize| (!key.is_null(i)).then(|| texts.value(key.at(i)));
-        return Ok((0..n).map(|i| stays(compare_options(text(i), end, order))).collect());
-    }
     if matches!(key.values, Values::Any(_)) {
         return Ok(vec![1; n]);
     }
-    let end = ranks(last, 1, order)?[0];
-    Ok(ranks(key, n, order)?.into_iter().map(|rank| stays(rank.cmp(&end))).collect())
-}
-
-fn compare_options<T: Ord>(a: Option<T>, b: Option<T>, order: KeyOrder) -> Ordering {
-    match (a, b) {
-        (None, None) => Ordering::Equal,
-        (Some(a), Some(b)) if order.descending => b.cmp(&a),
-        (Some(a), Some(b)) => a.cmp(&b),
-        (a, _) if a.is_none() == order.nulls_first => Ordering::Less,
-        _ => Ordering::Greater,
+    let ends_null = last.is_null(0);
+    let mut out = match (&key.values, &last.values) {
+        _ if ends_null => vec![u8::from(!order.nulls_first); n],
+        (Values::Str(texts), Values::Str(end)) => {
+            let end = end.value(0);
+            let stays = |text: &str| {
+                let found = if order.descending { end.cmp(text) } else { text.cmp(end) };
+                u8::from(found.is_lt() || !strictly && found.is_eq())
+            };
+            (0..n).map(|i| if key.is_null(i) { 0 } else { stays(texts.value(key.at(i))) }).collect()
+        }
+        _ => {
+            let op = match (order.descending, strictly) {
+                (false, true) => CompareOp::Lt,
+                (false, false) => CompareOp::Le,
+                (true, true) => CompareOp::Gt,
+                (true, false) => CompareOp::Ge,
+            };
+            let last = Vector { constant: true, ..last.clone() };
+            is_true(&compare(op, key, &last, n)?, n)?
+        }
+    };
+    if key.valid.is_some() {
+        let null = u8::from(if ends_null { !strictly } else { order.nulls_first });
+        out.iter_mut().enumerate().filter(|(i, _)| key.is_null(*i)).for_each(|(_, stays)| *stays = null);
     }
+    Ok(out)
 }
 
 fn low(bits: u32) -> u128 {
@@ -256,10 +266,14 @@ mod tests {
             let (order, strictly) = (KeyOrder { descending: g.below(2) == 0, nulls_first: g.below(2) == 0 }, g.below(2) == 0);
             let want: Vec<u8> = (0..n)
                 .map(|i| {
-                    let (a, b) =
-                        (Some(key.value(i).unwrap()).filter(|v| !v.is_null()), Some(last.value(0).unwrap()).filter(|v| !v.is_null()));
-                    let order = compare_options(a, b, order);
-                    u8::from(order == Ordering::Less || !strictly && order == Ordering::Equal)
+                    let (a, b) = (key.value(i).unwrap(), last.value(0).unwrap());
+                    u8::from(match (a.is_null(), b.is_null()) {
+                        (true, true) => !strictly,
+                        (true, false) => order.nulls_first,
+                        (false, true) => !order.nulls_first,
+                        (false, false) if a == b => !strictly,
+                        (false, false) => (a < b) != order.descending,
+                    })
                 })
                 .collect();
             assert_eq!(behind(&key, n, &last, order, strictly).unwrap(), want, "{key:?} {last:?} {order:?}");

@@ -9,8 +9,9 @@ use millstream::{Options, Preference, Session};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::TempDir;
 
 const ROWS: i64 = 300_000;
 const GROUP_ROWS: usize = 20_000;
@@ -46,6 +47,14 @@ fn write(path: &Path) {
     let mut w = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(p)).unwrap();
     w.write(&batch).unwrap();
     w.close().unwrap();
+}
+
+/// The table in a folder of its own.
+fn table() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    write(&path);
+    (dir, path)
 }
 
 async fn session(path: &Path, stages: bool, device: Preference, in_memory: bool) -> Session {
@@ -92,9 +101,7 @@ const ORDERS: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_in_order_are_those_of_stock() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("t.parquet");
-    write(&path);
+    let (_dir, path) = table();
     let stock = session(&path, false, Preference::Cpu, false).await;
     for in_memory in [false, true] {
         let stages = session(&path, true, Preference::Cpu, in_memory).await;
@@ -116,9 +123,7 @@ async fn rows_in_order_are_those_of_stock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_rows_are_those_of_the_reference() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("t.parquet");
-    write(&path);
+    let (_dir, path) = table();
     let (oracle, cpu) = (session(&path, true, Preference::Reference, false).await, session(&path, true, Preference::Cpu, false).await);
     for order in ["wide desc, i", "few, d, i", "f, i"] {
         let sql = format!("select i, few, d from t where i < 30000 order by {order} limit 100");
@@ -129,9 +134,7 @@ async fn first_rows_are_those_of_the_reference() {
 /// Few first rows are a stage under any limit; more, and all, are sorted by what goes to disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limited_memory_holds_the_first_rows() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("t.parquet");
-    write(&path);
+    let (_dir, path) = table();
     let stock = session(&path, false, Preference::Cpu, false).await;
     let limited = Session::with_options(Options { threads: 2, memory_limit_bytes: Some(16_000_000), ..Options::default() }).unwrap();
     limited.register("t", &path.to_string_lossy()).await.unwrap();
@@ -143,13 +146,33 @@ async fn a_limited_memory_holds_the_first_rows() {
     }
 }
 
+/// The first rows come from all pages of a long text, 40 MB of it, and hold no more than themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_rows_of_many_pages_hold_none_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    let text = (0..200_000u64).map(|i| format!("{}{}", mixed(i), "a long text ".repeat(15)));
+    let rows = RecordBatch::try_from_iter([
+        ("wide", Arc::new(Int64Array::from_iter_values((0..200_000).map(|i| mixed(i) as i64))) as ArrayRef),
+        ("text", Arc::new(StringArray::from_iter_values(text)) as ArrayRef),
+    ]);
+    let rows = rows.unwrap();
+    let p = WriterProperties::builder().set_dictionary_enabled(false).set_data_page_row_count_limit(1_000).build();
+    let mut w = ArrowWriter::try_new(File::create(&path).unwrap(), rows.schema(), Some(p)).unwrap();
+    w.write(&rows).unwrap();
+    w.close().unwrap();
+    let stock = session(&path, false, Preference::Cpu, false).await;
+    let limited = Session::with_options(Options { threads: 2, memory_limit_bytes: Some(12_000_000), ..Options::default() }).unwrap();
+    limited.register("t", &path.to_string_lossy()).await.unwrap();
+    let sql = "select * from t order by wide limit 2000";
+    assert!(run(&limited, sql).await.0 == run(&stock, sql).await.0);
+}
+
 /// Where rows lie in the order that is asked for, or in its reverse, a group or two are read, and all where nulls come first
 /// that may be anywhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_among_the_first_is_not_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("t.parquet");
-    write(&path);
+    let (_dir, path) = table();
     for (in_memory, most) in [(false, 4 * GROUP_ROWS), (true, 4 * 64 * 1024)] {
         let stages = session(&path, true, Preference::Cpu, in_memory).await;
         for order in ["i desc", "i", "day desc nulls last, wide", "day, many"] {

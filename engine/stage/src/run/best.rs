@@ -66,18 +66,19 @@ impl BestRows {
         Self { order: order.to_vec(), types, fetch, last }
     }
 
-    /// Drops the rows of a chunk that come behind the last; no more than the first key is read of them.
+    /// Drops the rows of a chunk that come behind the last; no more than the first key is read of them. Whether there is
+    /// a last row yet, so that few are left.
     ///
     /// # Errors
     /// What reading a column raises.
-    pub(super) fn leave_out(&self, regs: &mut Registers, registers: &[Reg]) -> Result<()> {
-        let (Some(last), [first, ..]) = (self.last.key(), &self.order[..]) else { return Ok(()) };
+    pub(super) fn leave_out(&self, regs: &mut Registers, registers: &[Reg]) -> Result<bool> {
+        let (Some(last), [first, ..]) = (self.last.key(), &self.order[..]) else { return Ok(false) };
         let key = registers[first.column];
         regs.sync(key)?;
         let keep = behind(regs.get(key)?, regs.rows, &last, self.last.order, self.last.strictly)?;
         regs.keep(keep, false);
         regs.settle();
-        Ok(())
+        Ok(true)
     }
 
     /// Whether most of `rows` kept rows need not be.
@@ -92,7 +93,7 @@ impl BestRows {
     pub(super) fn rows(&self, columns: Vec<Vector>, rows: usize) -> Result<Block> {
         let block = Block { columns, rows };
         let first = rows_in_order(&block, &self.types, &self.order, Some(self.fetch))?;
-        let columns = block.columns.iter().map(|c| Ok(gather::gather(c, &first)?)).collect::<Result<Vec<_>>>()?;
+        let columns = block.columns.iter().map(|c| Ok(gather::compacted(&gather::gather(c, &first)?))).collect::<Result<Vec<_>>>()?;
         if let (Some(key), Some(end)) = (self.order.first(), first.len().checked_sub(1)) {
             self.last.lower(gather::gather(&columns[key.column], &[end as u32])?)?;
         }

@@ -109,9 +109,9 @@ impl RowsSink {
 
     /// Keeps the rows of a chunk that may be among the first of all.
     fn keep_best(&mut self, best: &mut BestRows, regs: &mut Registers) -> Result<()> {
-        best.leave_out(regs, &self.registers)?;
+        let few = best.leave_out(regs, &self.registers)?;
         if regs.rows > 0 {
-            self.push(regs)?;
+            self.push(regs, few)?;
         }
         if best.is_stale(self.rows) {
             let rows = self.rows;
@@ -121,11 +121,12 @@ impl RowsSink {
         Ok(())
     }
 
-    /// Keeps all rows of a chunk.
-    fn push(&mut self, regs: &mut Registers) -> Result<()> {
+    /// Keeps all rows of a chunk. `few`: they are a few of each of many pages, which they would hold.
+    fn push(&mut self, regs: &mut Registers, few: bool) -> Result<()> {
         self.registers.iter().try_for_each(|r| regs.sync(*r))?;
         for (r, column) in self.registers.iter().zip(&mut self.columns) {
-            column.push(regs.get(*r)?, regs.rows)?;
+            let v = regs.get(*r)?;
+            if few { column.push(&gather::compacted(v), regs.rows)? } else { column.push(v, regs.rows)? }
         }
         self.rows += regs.rows;
         Ok(())
@@ -148,7 +149,7 @@ impl RowSink for RowsSink {
     fn consume(&mut self, regs: &mut Registers) -> Result<()> {
         let mut kept = std::mem::replace(&mut self.kept, Kept::All);
         let done = match &mut kept {
-            Kept::All => self.push(regs),
+            Kept::All => self.push(regs, false),
             Kept::First(first) => self.keep(first, regs),
             Kept::Best(best) => self.keep_best(best, regs),
         };
