@@ -29,21 +29,6 @@ simd! {
     }
 }
 simd! {
-    /// The sums of four groups from `first` on, in one pass.
-    fn sum_four(v: &[i64], ids: &[u32], first: u32) -> [i64; 4] {
-        // Four names, not an array: each is a register of its own, summed across rows.
-        let (mut a, mut b, mut c, mut d) = (0i64, 0i64, 0i64, 0i64);
-        for (v, id) in v.iter().zip(ids) {
-            let id = id.wrapping_sub(first);
-            a = a.wrapping_add(if id == 0 { *v } else { 0 });
-            b = b.wrapping_add(if id == 1 { *v } else { 0 });
-            c = c.wrapping_add(if id == 2 { *v } else { 0 });
-            d = d.wrapping_add(if id == 3 { *v } else { 0 });
-        }
-        [a, b, c, d]
-    }
-}
-simd! {
     fn masked(v: &[i64], live: &[u8], out: &mut [i64]) {
         for ((o, v), l) in out.iter_mut().zip(v).zip(live) { *o = *v & -i64::from(*l); }
     }
@@ -161,12 +146,7 @@ fn add_narrow(sums: &mut [i64], ids: &[u32], groups: usize, v: &[i64], others: b
     if groups == 1 && !others {
         sums[0] += sum_all(v);
     } else if groups <= super::FEW_GROUPS {
-        let (fours, rest) = sums[..groups].as_chunks_mut::<4>();
-        for (first, four) in (0u32..).step_by(4).zip(&mut *fours) {
-            four.iter_mut().zip(sum_four(v, ids, first)).for_each(|(sum, more)| *sum += more);
-        }
-        let first = fours.len() as u32 * 4;
-        rest.iter_mut().zip(first..).for_each(|(sum, g)| *sum += sum_where(v, ids, g));
+        (0..groups).for_each(|g| sums[g] += sum_where(v, ids, g as u32));
     } else {
         ids.iter().zip(v).for_each(|(g, v)| sums[*g as usize] += v);
     }
