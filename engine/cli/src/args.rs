@@ -93,6 +93,9 @@ pub struct Common {
     /// Memory that queries may hold, for instance 512MB or 4GiB: what needs more goes to temporary files.
     #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
     pub memory_limit: Option<usize>,
+    /// Memory of a GPU that may be used, for instance 8GiB: columns of cached tables stay there as far as it goes.
+    #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
+    pub gpu_memory: Option<usize>,
     /// A recorded machine, as devices --calibrate writes it: EXPLAIN shows where stages would run there. They run on the CPU here.
     #[arg(long, global = true, value_name = "FILE")]
     pub profile: Option<PathBuf>,
@@ -138,6 +141,7 @@ impl Common {
             stages: self.stages == Switch::On,
             device,
             memory_limit_bytes: self.memory_limit,
+            gpu_memory_bytes: self.gpu_memory.map(|bytes| bytes as u64),
             profile: profile.map(Arc::new),
             recorded: self.profile.is_some(),
             ..Options::default()

@@ -1,6 +1,7 @@
 //! `millstream bench`: runs a suite, verifies its answers, prints a line a query.
 
 mod coverage;
+mod device;
 mod jobs;
 mod latency;
 mod machine;
@@ -19,6 +20,7 @@ use arrow::datatypes::SchemaRef;
 use coverage::Coverage;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::physical_plan::ExecutionPlan;
+use device::DeviceStages;
 use millstream::{Profile, Session, profile_of};
 use millstream_benches::{Expected, Query, Suite, Verifier, answer, suite, suites};
 use millstream_datasets::Dataset;
@@ -76,6 +78,7 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     let mut results = vec![];
     print(&format!("{:>5} {:>10} {:>8}  {:<8} stages\n", "query", "median ms", "rows", "verified"))?;
     let (mut failed, mut coverage) = (vec![], Coverage::default());
+    let mut on_device = DeviceStages::new(session.options().profile.as_deref());
     let chosen: Vec<&Query> = suite.queries.iter().filter(|q| a.queries.is_empty() || a.queries.iter().any(|id| id == q.id)).collect();
     let bar = Bar::new(chosen.len() as u64, "{bar:30} {pos}/{len} {msg} {elapsed}");
     for (at, q) in chosen.into_iter().enumerate() {
@@ -86,11 +89,12 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
             failed.push(q.id);
         }
         coverage.add(q.id, &m.profile);
+        on_device.add(q.id, &m.profile);
         results.push(report::query(q, &m));
     }
     drop(bar);
     if common.device == DeviceArg::Gpu {
-        print(&format!("\n{coverage}"))?;
+        print(&format!("\n{on_device}\n{coverage}"))?;
     }
     if let Some(file) = &a.json {
         report::write(file, &report::suite(a, scale, common, &results))?;

@@ -10,8 +10,17 @@
 //!
 //! ```text
 //! feed   = max((host + serial) / threads, serial, bytes read / bandwidth)
-//! device = chunks x (submit + dispatches x t_d) + bytes not resident / upload + max(bytes / device's memory, steps)
+//! device = chunks x (submit + dispatches x t_d) + bytes not resident / upload + 2 x bytes resident / device's memory
+//!          + max(bytes / device's memory, steps)
 //! T_gpu  = stage + max(feed, device) + min(feed, device) / chunks + runs x (map + submit + back / readback) + after + compile
+//! ```
+//!
+//! Where the device only selects rows, block by block, each worker waits for the device's answer to its block and goes on with
+//! the rows that are left:
+//!
+//! ```text
+//! device = blocks x (3 x (submit + dispatches x t_d) + 2 x map) + bytes not resident / upload + ... + back / readback
+//! T_gpu  = stage + max((host + device) / threads, device) + after + compile
 //! ```
 //!
 //! A device that is the CPU itself overlaps nothing. Chunks and threads are no whole numbers here, so that no price jumps with a row.
@@ -124,7 +133,9 @@ pub fn device(work: &Work, host: &Cpu, gpu: &Gpu, threads: u32) -> Option<Device
     // What is on the device is not read on the host.
     let read_bytes = work.read_bytes * (1.0 - d.resident_bytes / d.column_bytes.max(1.0)).clamp(0.0, 1.0);
     let feed_ns = ((on_cpu(&d.host, host) + serial_ns) / threads).max(serial_ns).max(memory_ns(read_bytes, host, threads));
-    let upload_ns = (d.column_bytes - d.resident_bytes).max(0.0) / gpu.upload_bytes_per_s * 1e9;
+    // What is there is copied into its place: read and written.
+    let copied_ns = 2.0 * d.resident_bytes / gpu.read_bytes_per_s * 1e9;
+    let upload_ns = (d.column_bytes - d.resident_bytes).max(0.0) / gpu.upload_bytes_per_s * 1e9 + copied_ns;
     let compute: f64 = d.steps.iter().map(|s| s.rows * gpu.ns(s.kernel, s.table_bytes)).sum();
     let kernel_ns = compute.max(d.column_bytes / gpu.read_bytes_per_s * 1e9);
     let after_ns = on_cpu(&d.after, host) / threads;
@@ -141,6 +152,15 @@ pub fn device(work: &Work, host: &Cpu, gpu: &Gpu, threads: u32) -> Option<Device
         compile_ns: if d.is_new { gpu.compile_ns } else { 0.0 },
     };
     let device_ns = upload_ns + kernel_ns;
+    if d.blocks > 0.0 {
+        // Rows to the device, through the kernel, and back in two steps: how many, and which.
+        let waits_ns = d.blocks * (3.0 * (gpu.submit_ns + gpu.dispatch_ns) + 2.0 * gpu.map_ns);
+        let (start_ns, device_ns) = (host.stage_ns + (threads - 1.0) * host.thread_ns, device_ns + waits_ns + price.readback_ns);
+        let both_ns = if gpu.is_software { feed_ns + device_ns } else { device_ns.max(feed_ns + device_ns / threads) };
+        price.latency_ns = start_ns + waits_ns;
+        price.total_ns = start_ns + both_ns + after_ns + price.compile_ns;
+        return Some(price);
+    }
     let both_ns = if gpu.is_software { feed_ns + device_ns } else { feed_ns.max(device_ns) + feed_ns.min(device_ns) / chunks };
     price.total_ns = both_ns + after_ns + price.latency_ns + price.readback_ns + price.compile_ns;
     Some(price)

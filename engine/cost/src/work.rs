@@ -51,9 +51,9 @@ pub struct Work {
 /// A stage on a device, with what stays on the host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceWork {
-    /// What the host does before, shared by its threads: decoding, strings, calls.
+    /// What the host does before, shared by its threads: decoding, strings, calls, packing.
     pub host: Vec<Step>,
-    /// What it does for one worker at a time: codes of groups, packing.
+    /// What it does for one worker at a time: codes of groups that have to be looked up.
     pub serial: Vec<Step>,
     /// What it does at the end: groups that came back into a table.
     pub after: Vec<Step>,
@@ -71,6 +71,9 @@ pub struct DeviceWork {
     pub chunk_bytes: f64,
     /// Bytes after which groups are brought home; the rest of the input begins anew.
     pub run_bytes: f64,
+    /// Of a stage whose rows come back block by block, how many blocks, each of which its worker waits for; 0 where rows go to
+    /// the device and groups come back at the end.
+    pub blocks: f64,
     /// The device has not seen the kernel yet.
     pub is_new: bool,
 }

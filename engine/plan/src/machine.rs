@@ -31,8 +31,8 @@ pub struct Machine {
     learned: Mutex<Learned>,
 }
 
-/// What is on the device before a stage starts. Nothing today: the code sends every column and brings every result home.
-/// Others are for tests of the choice, and for projections.
+/// What is on the device before a stage starts, whatever is there now: for tests of the choice, and for projections. Without,
+/// it is the columns of tables in memory that have stayed there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Residency {
     /// Columns of tables and files.

@@ -17,6 +17,7 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use millstream_cost::{Cpu, Kernel, Step, Work, group_table};
 use millstream_stage::program::{AggregateOp, Instr, Reg, Type, physical};
+use millstream_stage::run::gpu::resident_shares;
 use millstream_stage::{ResidentSource, Sink, StageExec, array_entries, direct_slots};
 use rows::{Flow, groups_of};
 use std::sync::Arc;
@@ -43,13 +44,18 @@ pub fn work(stage: &StageExec, cpu: &Cpu, residency: Residency) -> Option<Work> 
     walk.read(&stage.sink().reads(), flow.after);
     let mut steps = walk.steps;
     let (sunk, merge, rows_out) = sink(stage, &flow, cpu);
+    let in_sink = sunk.clone();
     steps.extend(sunk);
     let width = |r: &Reg| width(stage.program().data_type(*r));
     let inputs = 0..stage.program().inputs.len() as Reg;
     let read_bytes = flow.rows * inputs.map(|r| width(&r)).sum::<f64>();
     let out_bytes = rows_out * stage.schema().fields().iter().map(|f| self::width(f.data_type())).sum::<f64>();
-    let resident = residency.columns && !stage.input().is::<StageExec>();
-    let device = device::work(stage, &flow, source, cpu, resident);
+    let resident = if residency.columns && !stage.input().is::<StageExec>() {
+        vec![1.0; stage.program().inputs.len()]
+    } else {
+        resident_shares(stage)
+    };
+    let device = device::work(stage, &flow, source, cpu, &resident, &in_sink);
     let groups = if merge.is_empty() { 0.0 } else { rows_out };
     Some(Work { rows: flow.rows, rows_out, sunk_rows: flow.after, groups, read_bytes, out_bytes, steps, merge, device })
 }

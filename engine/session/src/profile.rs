@@ -5,6 +5,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{MetricValue, MetricsSet};
 use millstream_kernels::program::Instr;
+use millstream_stage::run::Fallback;
 use millstream_stage::{Sink, StageExec};
 use std::fmt;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct StageReport {
     pub spills: usize,
     /// Runs on the CPU after all of a stage that was placed on a GPU.
     pub fallbacks: usize,
+    /// Why, and how often for each reason: `device memory`, for instance.
+    pub fallback_reasons: Vec<(String, usize)>,
     /// Whether it filters, joins or groups; otherwise it only computes, sorts, collects or fills a join table.
     pub is_work: bool,
     /// What the stage was expected to take on the CPU; none without a profile, or where nobody knew how many rows there are.
@@ -96,12 +99,16 @@ pub struct GpuReport {
     pub compile_ms: f64,
     /// Kernels, from submission to completion.
     pub kernel_ms: f64,
+    /// Kernels by the device's own clock, without the way to it and back; 0 where it has none.
+    pub device_ms: f64,
     /// Copying results back.
     pub readback_ms: f64,
     /// Bytes both ways.
     pub bytes: usize,
     /// Of them to the device.
     pub upload_bytes: usize,
+    /// Bytes of columns that had stayed there, and were not brought again.
+    pub kept_bytes: usize,
     /// Chunks of rows that kernels ran over.
     pub chunks: usize,
 }
@@ -195,6 +202,7 @@ fn stage_report(stage: &StageExec) -> StageReport {
         elapsed_ms: milliseconds(value("stage_time")),
         spills: metrics.spill_count().unwrap_or(0),
         fallbacks: value("gpu_fallbacks"),
+        fallback_reasons: fallback_reasons(&metrics),
         is_work: is_work(stage),
         cpu_est_ms: prices.map(|p| p.cpu_ns as f64 / 1e6),
         gpu_est_ms: prices.and_then(|p| p.gpu_ns).map(|ns| ns as f64 / 1e6),
@@ -206,12 +214,20 @@ fn stage_report(stage: &StageExec) -> StageReport {
             upload_ms: milliseconds(value("gpu_upload_time")),
             compile_ms: milliseconds(value("gpu_compile_time")),
             kernel_ms: milliseconds(value("gpu_kernel_time")),
+            device_ms: milliseconds(value("gpu_device_time")),
             readback_ms: milliseconds(value("gpu_readback_time")),
             bytes: value("gpu_upload_bytes") + value("gpu_readback_bytes"),
             upload_bytes: value("gpu_upload_bytes"),
+            kept_bytes: value("gpu_kept_bytes"),
             chunks: value("gpu_chunks"),
         },
     }
+}
+
+fn fallback_reasons(metrics: &MetricsSet) -> Vec<(String, usize)> {
+    let count = |name: &str| metrics.sum_by_name(name).map_or(0, |v| v.as_usize());
+    let all = Fallback::ALL.iter().map(|(_, name)| (name.trim_start_matches("gpu_fallbacks_").replace('_', " "), count(name)));
+    all.filter(|(_, n)| *n > 0).collect()
 }
 
 fn is_work(stage: &StageExec) -> bool {
@@ -285,7 +301,9 @@ impl StageReport {
     fn cells(&self) -> Vec<String> {
         let optional = |v: Option<f64>| v.map_or_else(String::new, |ms| format!("{ms:.1}"));
         let count = |n: usize, what: &str| if n > 0 { format!("{n} {what}") } else { String::new() };
-        let notes = [count(self.spills, "spills"), count(self.fallbacks, "fallbacks")].join(" ");
+        let why: Vec<String> = self.fallback_reasons.iter().map(|(why, n)| format!("{n} {why}")).collect();
+        let why = if why.is_empty() { String::new() } else { format!("({})", why.join(", ")) };
+        let notes = [count(self.spills, "spills"), count(self.fallbacks, "fallbacks"), why].join(" ");
         vec![
             self.id.clone(),
             self.sink.clone(),

@@ -38,6 +38,10 @@ pub struct Options {
     pub device: Preference,
     /// Bytes that queries may hold; none: no limit.
     pub memory_limit_bytes: Option<usize>,
+    /// Bytes of a GPU's memory that may be used; columns of tables in memory stay there as far as it goes. None: stages take
+    /// what there is, and 1 GiB of columns stays, 4 GiB on a card of its own. The sessions of a process share the device: the
+    /// stage that begins last sets it.
+    pub gpu_memory_bytes: Option<u64>,
     /// How object stores are reached.
     pub stores: StoreOptions,
     /// What the stages are priced by; none: `auto` is the CPU, and EXPLAIN has no estimates.
@@ -50,7 +54,16 @@ impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let stores = StoreOptions::default();
-        Self { threads, stages: true, device: Preference::Auto, memory_limit_bytes: None, stores, profile: None, recorded: false }
+        Self {
+            threads,
+            stages: true,
+            device: Preference::Auto,
+            memory_limit_bytes: None,
+            gpu_memory_bytes: None,
+            stores,
+            profile: None,
+            recorded: false,
+        }
     }
 }
 
@@ -96,7 +109,7 @@ impl Session {
     /// As [`Session::new`].
     pub fn with_options(options: Options) -> Result<Self> {
         let pool = Pool::new(options.threads)?;
-        let settings = Settings { pool, checked: true, gpu: CapabilityClass::All };
+        let settings = Settings { pool, checked: true, gpu: CapabilityClass::All, gpu_memory_bytes: options.gpu_memory_bytes };
         let mut config =
             SessionConfig::new().with_target_partitions(options.threads).with_information_schema(true).with_extension(Arc::new(settings));
         let machine = machine_of(&options);

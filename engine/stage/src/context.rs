@@ -74,6 +74,8 @@ pub struct Settings {
     pub checked: bool,
     /// How much of a GPU's abilities stages may use.
     pub gpu: CapabilityClass,
+    /// Bytes of its memory that they and the columns that stay there may take; all there is where none is said.
+    pub gpu_memory_bytes: Option<u64>,
 }
 
 impl Settings {
@@ -90,7 +92,7 @@ impl Settings {
             return Ok(Arc::clone(settings));
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let settings = Arc::new(Settings { pool: Pool::new(threads)?, checked: false, gpu: CapabilityClass::All });
+        let settings = Arc::new(Settings { pool: Pool::new(threads)?, checked: false, gpu: CapabilityClass::All, gpu_memory_bytes: None });
         Ok(Arc::clone(DEFAULT.get_or_init(|| settings)))
     }
 }

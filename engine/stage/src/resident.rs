@@ -32,8 +32,21 @@ use column::Column;
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 use datafusion::execution::memory_pool::MemoryReservation;
+use millstream_kernels::Dictionary;
+use millstream_kernels::gpu::{Piece, TableId};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is known of the values of a column.
+pub(crate) enum Known {
+    /// Strings of this dictionary, in every row.
+    Dictionary(Arc<Dictionary>),
+    /// Integers from the first to the second.
+    Between(i64, i64),
+    Bool,
+}
 
 /// A table in memory. It is never changed; its bytes are reserved in the session's memory pool as long
 /// as it lives.
@@ -43,6 +56,9 @@ pub struct ResidentTable {
     rows: usize,
     columns: Vec<Column>,
     bytes: usize,
+    id: TableId,
+    /// Numbers of the codes that columns have together as group keys, after those of the columns themselves.
+    codes: Mutex<HashMap<Vec<usize>, u32>>,
     _reservation: MemoryReservation,
 }
 
@@ -55,7 +71,7 @@ impl fmt::Debug for ResidentTable {
 impl ResidentTable {
     fn new(name: String, schema: SchemaRef, rows: usize, columns: Vec<Column>, reservation: MemoryReservation) -> Self {
         let bytes = columns.iter().map(|c| c.bytes).sum();
-        Self { name, schema, rows, columns, bytes, _reservation: reservation }
+        Self { name, schema, rows, columns, bytes, id: TableId::unique(), codes: Mutex::default(), _reservation: reservation }
     }
 
     /// The name it was cached under.
@@ -92,6 +108,23 @@ impl ResidentTable {
     fn block(&self, columns: impl Iterator<Item = usize>, rows: Range<usize>) -> Block {
         let columns = columns.map(|c| self.columns[c].values.rows(rows.clone())).collect();
         Block { columns, rows: rows.len() }
+    }
+
+    /// What the rows of column `c` from `first` on are to a device; none where it does not hold such a column.
+    fn piece(&self, c: usize, first: usize) -> Option<Piece> {
+        let column = &self.columns[c];
+        Some(self.id.piece(c as u32, first as u64, column.wide?, column.zones.null_count() > 0))
+    }
+
+    /// What the codes of `columns` together as group keys are to a device, from row `first` on.
+    fn codes_piece(&self, columns: Vec<usize>, first: usize) -> Piece {
+        self.id.piece(self.codes_number(columns), first as u64, false, false)
+    }
+
+    fn codes_number(&self, columns: Vec<usize>) -> u32 {
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.columns.len() + codes.len();
+        *codes.entry(columns).or_insert(next as u32)
     }
 
     /// Exact numbers of rows, nulls and bytes; bounds and numbers of distinct values where they are known.

@@ -96,8 +96,9 @@ pub(super) fn usable(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 
 /// The limits and features to ask `adapter` for. Features nobody uses are not asked for.
 pub(super) fn granted(adapter: &wgpu::Adapter, class: CapabilityClass) -> (wgpu::Limits, wgpu::Features) {
+    let wanted = wgpu::Features::SHADER_INT64 | wgpu::Features::TIMESTAMP_QUERY;
     match class {
-        CapabilityClass::All => (adapter.limits(), adapter.features() & wgpu::Features::SHADER_INT64),
+        CapabilityClass::All => (adapter.limits(), adapter.features() & wanted),
         CapabilityClass::Floor => (wgpu::Limits::defaults().or_worse_values_from(&adapter.limits()), wgpu::Features::empty()),
     }
 }

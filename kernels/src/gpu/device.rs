@@ -2,6 +2,7 @@
 
 use super::adapter::{AdapterInfo, CapabilityClass};
 use super::kernel::Capabilities;
+use super::resident::Residents;
 use super::rows::RowRun;
 use super::run::{GroupRun, RunOptions};
 use super::worker::{Job, Shared, Worker, serve};
@@ -10,7 +11,7 @@ use crate::{Error, ErrorKind, Result};
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 /// A fault to act out, for tests of what happens after one.
@@ -31,8 +32,21 @@ pub enum Fault {
 pub struct DeviceMemory {
     /// Bytes that live runs hold.
     pub live_bytes: u64,
+    /// Bytes of columns that stay between runs.
+    pub kept_bytes: u64,
     /// Bytes that wait for their next use.
     pub pooled_bytes: u64,
+}
+
+/// Objects of the driver that are alive at one moment, of a device alone in its instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceObjects {
+    /// Buffers: those of live runs, of columns that stay, and those that wait for their next use.
+    pub buffers: usize,
+    /// Pipelines and modules of kernels.
+    pub compiled: usize,
+    /// What lives for a submission: bind groups, encoders, passes.
+    pub passing: usize,
 }
 
 /// An open device. Its last handle gone, its thread ends and all its memory is free.
@@ -47,6 +61,11 @@ pub struct Device {
 
 /// The devices in use, one a class.
 static OPEN: Mutex<[Weak<Device>; 2]> = Mutex::new([Weak::new(), Weak::new()]);
+
+/// The devices that somebody uses.
+pub(super) fn in_use() -> Vec<Arc<Device>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+}
 
 /// The reply to a job.
 pub(super) struct Reply<T> {
@@ -159,14 +178,30 @@ impl Device {
     /// # Errors
     /// `Closed` when the device is gone.
     pub fn memory(&self) -> Result<DeviceMemory> {
-        self.call(|worker| Ok(DeviceMemory { live_bytes: worker.pool.live_bytes(), pooled_bytes: worker.pool.pooled_bytes() }))
+        self.call(|worker| {
+            let kept_bytes = worker.shared.residents().bytes();
+            let live_bytes = worker.pool.live_bytes() - kept_bytes;
+            Ok(DeviceMemory { live_bytes, kept_bytes, pooled_bytes: worker.pool.pooled_bytes() })
+        })
     }
 
-    /// From now on no more than `bytes` of device memory are held; what needs more is `Exhausted`.
+    /// Objects alive, after everything asked for so far is done.
+    ///
+    /// # Errors
+    /// `Closed` when the device is gone.
+    pub fn objects(&self) -> Result<DeviceObjects> {
+        self.call(|worker| Ok(worker.objects()))
+    }
+
+    /// From now on no more than `bytes` of device memory are held; what needs more is `Exhausted`. Columns that stay
+    /// between runs take half of it at most, and leave when runs need it.
     pub fn limit_memory(&self, bytes: u64) {
         self.post(move |worker| {
-            worker.pool.limit_bytes = bytes;
-            worker.pool.trim();
+            if worker.pool.limit_bytes != bytes {
+                worker.pool.limit_bytes = bytes;
+                worker.pool.trim();
+                worker.shrink();
+            }
         });
     }
 
@@ -181,6 +216,11 @@ impl Device {
             binding_bytes_max: self.info.binding_bytes_max.min(self.info.buffer_bytes_max),
             workgroups_max: self.info.workgroups_max,
         }
+    }
+
+    /// The columns that stay on the device.
+    pub(super) fn residents(&self) -> MutexGuard<'_, Residents> {
+        self.shared.residents()
     }
 
     pub(super) fn new_run_id(&self) -> u64 {

@@ -2,10 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
 
+use super::clock::Clock;
 use super::index::Index;
 use super::kernel::{Kernel, Pass};
 use super::partials::Timings;
 use super::pool::{Lease, Role};
+use super::resident::{Copied, ToKeep};
 use super::worker::{Worker, cancelled};
 use crate::{Error, ErrorKind, Result};
 use millstream_shaders::layout::{BINDING_COLUMNS, BINDING_OUTPUT, BINDING_PARAMS, BINDING_TABLES, Params, SELECTED_TOTAL, WORKGROUP_SIZE};
@@ -46,6 +48,11 @@ pub(super) struct Chunk {
     pub words: Vec<u32>,
     /// The parts of `words` to upload.
     pub used: Vec<Range<usize>>,
+    /// The parts that are already on the device.
+    pub copied: Vec<Copied>,
+    /// The parts that are to stay there, and the moment of the query.
+    pub to_keep: Vec<ToKeep>,
+    pub moment: u64,
     pub rows: u32,
     pub workgroups: u32,
     pub cancel: Arc<AtomicBool>,
@@ -61,6 +68,10 @@ impl Worker {
         } else {
             self.scoped(|worker| work(worker, &mut run))
         };
+        if result.as_ref().is_err_and(|e: &Error| e.kind() == ErrorKind::Exhausted) {
+            // The driver has less memory than the limit says.
+            while self.make_room() {}
+        }
         run.failed |= result.is_err();
         self.runs.insert(id, run);
         result
@@ -103,7 +114,7 @@ impl Worker {
         let bound = vec![(BINDING_PARAMS, &params.buffer, size_of::<Params>() as u64), (BINDING_OUTPUT, &table.buffer, *bytes)];
         let bind_group = self.bind_group(&compiled, bound);
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        record(&mut encoder, &compiled, &bind_group, kernel.passes, workgroups);
+        record(&mut encoder, &compiled, &bind_group, kernel.passes, workgroups, None);
         let done = self.submit(Some(encoder.finish()))?;
         self.wait(&done, cancel)
     }
@@ -123,7 +134,7 @@ impl Worker {
         timings.compile_ns = elapsed_ns(started);
         self.upload(run, chunk, timings)?;
         let started = Instant::now();
-        self.dispatch(run, chunk, &compiled)?;
+        timings.device_ns = self.dispatch(run, chunk, &compiled)?;
         timings.kernel_ns = elapsed_ns(started);
         Ok(())
     }
@@ -282,13 +293,24 @@ impl Worker {
         if let Some(lease) = &run.params {
             self.queue.write_buffer(&lease.buffer, 0, bytemuck::bytes_of(&params));
         }
-        let copied = self.submit(None)?;
-        self.wait(&copied, &chunk.cancel)?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for part in &chunk.copied {
+            let from_buffer = self.kept.get(&part.column.slot).ok_or_else(|| Error::bug("a column that stayed is gone"))?;
+            for (from, to, words) in part.spans.iter().map(|(from, to, words)| (*from as u64 * 4, *to as u64 * 4, *words as u64 * 4)) {
+                encoder.copy_buffer_to_buffer(&from_buffer.buffer, from, &columns.buffer, to, Some(words));
+                timings.kept_bytes += words;
+            }
+        }
+        let begun = self.begin_keeping(&chunk.to_keep, chunk.moment, &columns.buffer, &mut encoder);
+        let copied = self.submit(Some(encoder.finish())).and_then(|copied| self.wait(&copied, &chunk.cancel));
+        self.end_keeping(begun, copied.is_ok());
+        copied?;
         timings.upload_ns = elapsed_ns(started);
         Ok(())
     }
 
-    fn dispatch(&mut self, run: &mut RunBuffers, chunk: &Chunk, compiled: &Compiled) -> Result<()> {
+    /// Runs the kernel over a chunk; nanoseconds by the device's clock.
+    fn dispatch(&mut self, run: &mut RunBuffers, chunk: &Chunk, compiled: &Compiled) -> Result<u64> {
         let bytes = u64::from(chunk.kernel.output_words) * 4;
         let (output, _) = match run.output.take() {
             Some(output) => run.output.insert(output),
@@ -309,10 +331,10 @@ impl Worker {
         if chunk.kernel.groups > 0 && !run.counting {
             encoder.clear_buffer(&output.buffer, 0, Some(bytes));
         }
-        record(&mut encoder, compiled, &bind_group, chunk.kernel.passes, chunk.workgroups);
+        record(&mut encoder, compiled, &bind_group, chunk.kernel.passes, chunk.workgroups, self.clock.as_ref());
         let done = self.submit(Some(encoder.finish()))?;
         run.counting = true;
-        self.wait(&done, &chunk.cancel)
+        self.passed_ns(&done, &chunk.cancel)
     }
 
     fn bind_group(&self, compiled: &Compiled, bound: Vec<(u32, &wgpu::Buffer, u64)>) -> wgpu::BindGroup {
@@ -327,7 +349,7 @@ impl Worker {
     }
 
     /// The first `bytes` of a readback buffer, once `copied` is done.
-    fn read(&self, buffer: &wgpu::Buffer, bytes: u64, copied: &wgpu::SubmissionIndex, cancel: &AtomicBool) -> Result<Vec<u32>> {
+    pub(super) fn read(&self, buffer: &wgpu::Buffer, bytes: u64, copied: &wgpu::SubmissionIndex, cancel: &AtomicBool) -> Result<Vec<u32>> {
         let mapped = Arc::new(Mutex::new(None));
         let answer = Arc::clone(&mapped);
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
@@ -349,12 +371,24 @@ impl Worker {
 }
 
 /// The passes of a kernel, one after the other.
-fn record(encoder: &mut wgpu::CommandEncoder, compiled: &Compiled, bind_group: &wgpu::BindGroup, passes: &[Pass], workgroups: u32) {
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+fn record(
+    encoder: &mut wgpu::CommandEncoder,
+    compiled: &Compiled,
+    bind_group: &wgpu::BindGroup,
+    passes: &[Pass],
+    workgroups: u32,
+    clock: Option<&Clock>,
+) {
+    let timestamp_writes = clock.map(Clock::around);
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
     pass.set_bind_group(0, bind_group, &[]);
     for (pipeline, of) in compiled.pipelines.iter().zip(passes) {
         pass.set_pipeline(pipeline);
         pass.dispatch_workgroups(if of.alone { 1 } else { workgroups }, 1, 1);
+    }
+    drop(pass);
+    if let Some(clock) = clock {
+        clock.bring_home(encoder);
     }
 }
 

@@ -17,10 +17,11 @@
 //!                 replies out                  tables.rs    join tables into a few buffers
 //!    worker.rs    the thread that owns wgpu    range.rs     intervals through arithmetic
 //!    dispatch.rs  what it does for a run       lower.rs     instructions into WGSL, by interval
-//!    pool.rs      buffers, used again          sink.rs      cells of a group, and how rows reach them
+//!    pool.rs      buffers, used again          clock.rs     times by the device's own clock
+//!                                              sink.rs      cells of a group, and how rows reach them
 //!                                              select.rs    rows that survive, and what comes back of them
 //!                                              rows.rs      the run of a program that selects rows
-//!                                              index.rs     join tables by hash
+//!    resident.rs  columns that stay there      index.rs     join tables by hash
 //!                                              kernel.rs    the pieces composed into one module
 //!                                              partials.rs  groups as they come home
 //! ```
@@ -29,6 +30,7 @@
 //! nothing else. Nothing is created before [`Device::open`] or [`adapters`] is called.
 
 mod adapter;
+mod clock;
 mod device;
 mod dispatch;
 mod index;
@@ -38,6 +40,7 @@ mod pack;
 mod partials;
 mod pool;
 mod range;
+mod resident;
 mod rows;
 mod run;
 mod select;
@@ -49,14 +52,16 @@ mod worker;
 mod tests;
 
 pub use adapter::{AdapterInfo, CapabilityClass, adapters};
-pub use device::{Device, DeviceMemory, Fault};
+pub use device::{Device, DeviceMemory, DeviceObjects, Fault};
 pub use partials::{AggregatePartials, GroupPartials, Timings};
+pub use resident::{KeptColumn, Piece, TableId};
 pub use rows::RowRun;
-pub use run::{GroupRun, RunOptions};
+pub use run::{GroupRun, RunOptions, Turn};
 pub use select::{Selected, SelectedRows, SelectedValues};
 
 use crate::program::{Aggregate, Instr, Reg, Type};
 use crate::value::Value;
+use std::sync::Arc;
 
 /// A program and its sink, as the device runs it: groups, or the rows that survive. Plain data.
 #[derive(Clone, Debug)]
@@ -88,7 +93,7 @@ pub struct CodeSet {
     pub out: Reg,
 }
 
-/// The values of a column on the host.
+/// The values of a column: on the host, or already on the device.
 #[derive(Clone, Copy, Debug)]
 pub enum HostValues<'a> {
     /// 0 or 1 a row.
@@ -97,6 +102,8 @@ pub enum HostValues<'a> {
     I32(&'a [i32]),
     /// 64-bit integers, decimals whose values fit.
     I64(&'a [i64]),
+    /// Values, and which are null, that stayed on the device ([`Device::kept`]).
+    Kept(&'a Arc<KeptColumn>),
 }
 
 impl HostValues<'_> {
@@ -106,6 +113,7 @@ impl HostValues<'_> {
             HostValues::Bool(v) => v.len(),
             HostValues::I32(v) => v.len(),
             HostValues::I64(v) => v.len(),
+            HostValues::Kept(column) => column.rows,
         }
     }
 
@@ -122,12 +130,14 @@ pub struct HostColumn<'a> {
     pub values: HostValues<'a>,
     /// 1 = valid, 0 = null, one byte a row; absent when nothing is null.
     pub valid: Option<&'a [u8]>,
+    /// What these rows are: given, and if there is room, they stay on the device.
+    pub piece: Option<Piece>,
 }
 
 impl<'a> HostColumn<'a> {
     /// A column without nulls.
     pub fn new(values: HostValues<'a>) -> Self {
-        Self { values, valid: None }
+        Self { values, valid: None, piece: None }
     }
 }
 

@@ -4,9 +4,11 @@
 
 use super::lower::{Placed, Storage};
 use super::range::Interval;
+use super::resident::{Copied, ToKeep};
 use super::{HostColumn, HostValues};
 use crate::{Error, Result};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,11 @@ pub(super) struct Measured {
 /// # Errors
 /// `Bug` when values or validity have another length.
 pub(super) fn measure(column: &HostColumn, rows: usize) -> Result<Measured> {
+    if let HostValues::Kept(kept) = column.values
+        && kept.rows == rows
+    {
+        return Ok(kept.measured);
+    }
     if column.values.len() != rows || column.valid.is_some_and(|v| v.len() != rows) {
         return Err(Error::bug("a column and its rows differ in number"));
     }
@@ -28,6 +35,7 @@ pub(super) fn measure(column: &HostColumn, rows: usize) -> Result<Measured> {
         HostValues::Bool(_) => Interval::BOOL,
         HostValues::I32(v) => bounds(v, valid),
         HostValues::I64(v) => bounds(v, valid),
+        HostValues::Kept(_) => return Err(Error::bug("a kept column of other rows")),
     };
     Ok(Measured { range, nulls: valid.is_some() })
 }
@@ -89,6 +97,8 @@ fn pack_values(words: &mut [u32], base: usize, storage: Storage, at: usize, valu
                 *word = *v as u32;
             }
         }
+        // Copied on the device.
+        (HostValues::Kept(_), _) => {}
     }
 }
 
@@ -98,7 +108,7 @@ pub(super) fn word_pairs(values: &[u64]) -> impl Iterator<Item = u32> {
 }
 
 /// Words of `rows` values.
-fn words_of(storage: Storage, rows: usize) -> usize {
+pub(super) fn words_of(storage: Storage, rows: usize) -> usize {
     match storage {
         Storage::Bits => rows.div_ceil(32),
         Storage::Word => rows,
@@ -110,6 +120,7 @@ fn words_of(storage: Storage, rows: usize) -> usize {
 pub(super) fn storage(values: &HostValues, measured: &Measured) -> Storage {
     match values {
         HostValues::Bool(_) => Storage::Bits,
+        HostValues::Kept(column) => column.storage,
         _ if measured.range.fits_i32() => Storage::Word,
         _ => Storage::Pair,
     }
@@ -128,6 +139,12 @@ pub(super) struct Slab {
     pub capacity: usize,
     /// The columns, with what is known of the rows so far.
     pub placed: Vec<Placed>,
+    /// Words that the host brings, of the values and of the validity of each column.
+    host: Vec<[Vec<Range<usize>>; 2]>,
+    /// What is already on the device.
+    pub copied: Vec<Copied>,
+    /// What is to stay there.
+    pub to_keep: Vec<ToKeep>,
 }
 
 impl Slab {
@@ -150,7 +167,8 @@ impl Slab {
             })
             .collect();
         words.resize(end, 0);
-        Self { words, rows: 0, capacity, placed }
+        let host = vec![<[Vec<Range<usize>>; 2]>::default(); plan.len()];
+        Self { words, rows: 0, capacity, placed, host, copied: vec![], to_keep: vec![] }
     }
 
     /// The largest capacity with which `plan` stays within `words_max`, and at least 32.
@@ -166,30 +184,63 @@ impl Slab {
             && self.placed.iter().zip(plan).all(|(p, (storage, nullable))| p.storage == *storage && p.valid_at.is_some() == *nullable)
     }
 
-    /// Appends rows `from` of `columns`; they fit, by number and by plan.
-    pub fn append(&mut self, columns: &[HostColumn], measured: &[Measured], from: Range<usize>) {
-        let count = from.len();
-        for ((placed, column), measured) in self.placed.iter_mut().zip(columns).zip(measured) {
+    /// Whether `columns` can follow the rows so far: copies on the device go from word to word.
+    pub fn joins(&self, columns: &[HostColumn]) -> bool {
+        let copies = !self.copied.is_empty() || columns.iter().any(|c| matches!(c.values, HostValues::Kept(_)));
+        self.rows.is_multiple_of(32) || !copies
+    }
+
+    /// Appends rows `from` of `columns`, of `rows` altogether; they fit, by number and by plan.
+    pub fn append(&mut self, columns: &[HostColumn], measured: &[Measured], from: Range<usize>, rows: usize) {
+        let (at, count) = (self.rows, from.len());
+        for (((placed, column), measured), host) in self.placed.iter_mut().zip(columns).zip(measured).zip(&mut self.host) {
             let base = placed.values_at as usize;
-            pack_values(&mut self.words, base, placed.storage, self.rows, column.values, from.clone());
-            placed.range = if self.rows == 0 { measured.range } else { placed.range.union(measured.range) };
-            if let Some(at) = placed.valid_at {
-                let bits = &mut self.words[at as usize..];
+            placed.range = if at == 0 { measured.range } else { placed.range.union(measured.range) };
+            let values = span(base, placed.storage, at, count);
+            let valid = placed.valid_at.map(|bits| span(bits as usize, Storage::Bits, at, count));
+            if let HostValues::Kept(column) = column.values {
+                let there = |begin: usize, storage| span(begin, storage, from.start, count).start;
+                let values = (there(0, placed.storage), values.start, values.len());
+                let valid = column.valid_at.zip(valid).map(|(begin, here)| (there(begin, Storage::Bits), here.start, here.len()));
+                self.copied.push(Copied { column: Arc::clone(column), spans: [Some(values), valid].into_iter().flatten().collect() });
+                continue;
+            }
+            pack_values(&mut self.words, base, placed.storage, at, column.values, from.clone());
+            if let Some(bits) = placed.valid_at {
+                let bits = &mut self.words[bits as usize..];
                 match column.valid {
-                    Some(valid) => pack_bits(bits, self.rows, &valid[from.clone()]),
-                    None => pack_bits(bits, self.rows, &vec![1; count]),
+                    Some(valid) => pack_bits(bits, at, &valid[from.clone()]),
+                    None => pack_bits(bits, at, &vec![1; count]),
                 }
             }
+            if let Some(piece) = column.piece.filter(|_| count == rows && at.is_multiple_of(32)) {
+                let (storage, valid_at) = (placed.storage, valid.as_ref().map(|bits| bits.start));
+                self.to_keep.push(ToKeep { piece, storage, rows, values_at: values.start, valid_at, measured: *measured });
+            }
+            extend(&mut host[0], values);
+            valid.into_iter().for_each(|bits| extend(&mut host[1], bits));
         }
         self.rows += count;
     }
 
-    /// The words that rows have reached.
+    /// The words that the host brings.
     pub fn used(&self) -> Vec<Range<usize>> {
-        let spans = self.placed.iter().flat_map(|p| {
-            let span = |at: u32, storage| at as usize..at as usize + words_of(storage, self.rows);
-            [Some(span(p.values_at, p.storage)), p.valid_at.map(|at| span(at, Storage::Bits))]
-        });
-        spans.flatten().filter(|span| !span.is_empty()).collect()
+        self.host.iter().flatten().flatten().filter(|span| !span.is_empty()).cloned().collect()
+    }
+}
+
+/// The words of `count` rows from row `at` on, of a column that starts at `base`.
+fn span(base: usize, storage: Storage, at: usize, count: usize) -> Range<usize> {
+    match storage {
+        Storage::Bits => base + at / 32..base + (at + count).div_ceil(32),
+        storage => base + words_of(storage, at)..base + words_of(storage, at + count),
+    }
+}
+
+/// Adds a span behind all others, as one where they meet.
+fn extend(spans: &mut Vec<Range<usize>>, next: Range<usize>) {
+    match spans.last_mut() {
+        Some(last) if last.end >= next.start => last.end = next.end,
+        _ => spans.push(next),
     }
 }

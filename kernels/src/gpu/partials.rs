@@ -13,10 +13,14 @@ pub struct Timings {
     pub compile_ns: u64,
     /// Running kernels, from submission to completion.
     pub kernel_ns: u64,
+    /// The same by the device's own clock, where it has one: without submitting and waiting.
+    pub device_ns: u64,
     /// Copying groups back.
     pub readback_ns: u64,
     /// Bytes copied to the device.
     pub upload_bytes: u64,
+    /// Bytes that were already there.
+    pub kept_bytes: u64,
     /// Bytes copied back.
     pub readback_bytes: u64,
     /// Chunks of rows, each one upload and one or two passes.
@@ -28,8 +32,10 @@ impl Timings {
         self.upload_ns += other.upload_ns;
         self.compile_ns += other.compile_ns;
         self.kernel_ns += other.kernel_ns;
+        self.device_ns += other.device_ns;
         self.readback_ns += other.readback_ns;
         self.upload_bytes += other.upload_bytes;
+        self.kept_bytes += other.kept_bytes;
         self.readback_bytes += other.readback_bytes;
         self.chunks += other.chunks;
     }

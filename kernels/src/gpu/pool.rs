@@ -14,16 +14,19 @@ pub(super) enum Role {
     Params,
     /// Copied into, read by the host.
     Readback,
+    /// Holds a column between queries; copied into and out of.
+    Kept,
 }
 
 impl Role {
     fn usage(self) -> wgpu::BufferUsages {
         use wgpu::BufferUsages as U;
         match self {
-            Role::Input => U::STORAGE | U::COPY_DST,
+            Role::Input => U::STORAGE | U::COPY_DST | U::COPY_SRC,
             Role::Output => U::STORAGE | U::COPY_DST | U::COPY_SRC,
             Role::Params => U::UNIFORM | U::COPY_DST,
             Role::Readback => U::MAP_READ | U::COPY_DST,
+            Role::Kept => U::COPY_DST | U::COPY_SRC,
         }
     }
 }
@@ -34,6 +37,13 @@ pub(super) struct Lease {
     pub buffer: wgpu::Buffer,
     role: Role,
     bytes: u64,
+}
+
+impl Lease {
+    /// Bytes that it takes of the device's memory.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// Buffers of one device.
@@ -115,7 +125,7 @@ impl Pool {
 }
 
 /// Up to the next quarter of a power of two, so that sizes repeat and waste stays below a quarter.
-fn rounded(bytes: u64) -> u64 {
+pub(super) fn rounded(bytes: u64) -> u64 {
     let bytes = bytes.max(GRAIN_BYTES);
     let step = (1u64 << (63 - bytes.leading_zeros())) / 4;
     bytes.next_multiple_of(step.max(GRAIN_BYTES))

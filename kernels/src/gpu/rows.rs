@@ -67,13 +67,16 @@ impl RowRun {
             cancelled(&self.options.cancel)?;
             let to = rows.min(from + most);
             let mut slab = Slab::new(Vec::new(), &plan, (to - from).next_multiple_of(32));
-            slab.append(columns, &measured, from..to);
+            slab.append(columns, &measured, from..to, rows);
             let count = (to - from) as u32;
             let (kernel, returned) =
                 Kernel::select(&self.program, sets, &slab.placed, &self.tables.placed, self.table_buffers, count, &capabilities)?;
             let chunk = Chunk {
                 workgroups: kernel.workgroups(count, &capabilities),
                 used: slab.used(),
+                copied: std::mem::take(&mut slab.copied),
+                to_keep: std::mem::take(&mut slab.to_keep),
+                moment: self.options.moment,
                 words: std::mem::take(&mut slab.words),
                 kernel,
                 rows: count,

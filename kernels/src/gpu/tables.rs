@@ -5,7 +5,7 @@ use super::index::Index;
 use super::lower::{Found, Placed, PlacedTable};
 use super::pack::{Plan, Slab, measure, storage};
 use super::run::RunOptions;
-use super::{HostIndex, HostTable};
+use super::{HostIndex, HostTable, HostValues};
 use crate::{Error, ErrorKind, Result};
 use millstream_shaders::layout::TABLES_MAX;
 
@@ -63,7 +63,10 @@ impl Tables {
             let measured = measure(column, rows)?;
             let plan: Plan = (storage(&column.values, &measured), measured.nulls);
             let mut slab = Slab::new(Vec::new(), &[plan], rows.next_multiple_of(32));
-            slab.append(&[*column], &[measured], 0..rows);
+            if matches!(column.values, HostValues::Kept(_)) {
+                return Err(Error::bug("a column of a join table that is on the device"));
+            }
+            slab.append(&[*column], &[measured], 0..rows, rows);
             let (buffer, at) = self.place(&slab.words, words_max)?;
             let inner = slab.placed.remove(0);
             columns.push(Placed { buffer, values_at: at + inner.values_at, valid_at: inner.valid_at.map(|bits| at + bits), ..inner });

@@ -5,12 +5,14 @@ mod faults;
 mod oracle;
 mod programs;
 mod random;
+mod resident;
 mod rows;
 mod shapes;
+mod validation;
 
 use super::*;
 use crate::program::{AggregateOp, ArithOp, BoolOp, CompareOp, JoinKind, Probe};
-use crate::{ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 use oracle::{Answer, Case, Column, answer, answer_of, survivors, survivors_of};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -76,7 +78,7 @@ fn logic(op: BoolOp, a: Reg, b: Reg, out: Reg) -> Instr {
 /// Runs `case` in `pushes` about equal parts.
 fn run(device: &Arc<Device>, case: &Case, pushes: usize, options: RunOptions) -> Result<GroupPartials> {
     let tables: Vec<HostTable> = case.tables.iter().map(oracle::Table::host).collect();
-    let mut run = device.prepare(case.program.clone(), &tables, options)?;
+    let run = device.prepare(case.program.clone(), &tables, options)?;
     for i in 0..pushes {
         let (from, to) = (case.rows * i / pushes, case.rows * (i + 1) / pushes);
         let columns: Vec<HostColumn> = case.columns.iter().map(|c| c.slice(from, to)).collect();
@@ -122,7 +124,7 @@ fn program(inputs: &[Type], aggregates: Vec<Aggregate>) -> DeviceProgram {
     DeviceProgram { inputs: inputs.to_vec(), instrs: vec![], constants: vec![], keys: vec![], aggregates, outputs: vec![], sets: vec![] }
 }
 
-fn kind_of(result: Result<GroupPartials>) -> ErrorKind {
+fn kind_of<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.map(|_| ()).unwrap_err().kind()
 }
 

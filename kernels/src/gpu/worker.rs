@@ -7,8 +7,11 @@
 
 use super::Fault;
 use super::adapter::{AdapterInfo, CapabilityClass, describe, granted, instance, usable};
+use super::clock::Clock;
+use super::device::DeviceObjects;
 use super::dispatch::{Compiled, RunBuffers};
 use super::pool::{Lease, Pool, Role};
+use super::resident::Residents;
 use crate::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +34,8 @@ pub(super) struct Shared {
     uncaptured: Mutex<Option<String>>,
     /// A fault to act out at the next opportunity.
     fault: Mutex<Option<Fault>>,
+    /// Columns that stay between runs.
+    residents: Mutex<Residents>,
 }
 
 impl Shared {
@@ -47,6 +52,10 @@ impl Shared {
         self.lose("its thread has ended");
         let reason = self.lost().unwrap_or_default();
         Error::new(ErrorKind::Closed, format!("gpu: the device is gone: {reason}"))
+    }
+
+    pub fn residents(&self) -> std::sync::MutexGuard<'_, Residents> {
+        lock(&self.residents)
     }
 
     pub fn inject(&self, fault: Fault) {
@@ -71,16 +80,23 @@ const SLICES_MAX: u32 = 6000;
 
 /// The device, its queue, and all that lives on it.
 pub(super) struct Worker {
+    instance: wgpu::Instance,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
+    pub clock: Option<Clock>,
     pub shared: Arc<Shared>,
     pub pool: Pool,
     /// Compiled kernels by their source.
     pub kernels: HashMap<String, Rc<Compiled>>,
+    /// The buffers of columns that stay between runs, by their slots.
+    pub kept: HashMap<u64, Lease>,
+    pub next_slot: u64,
     /// What each live run holds on the device.
     pub runs: HashMap<u64, RunBuffers>,
     /// Workgroups of a dispatch, at most.
     pub workgroups_max: u32,
+    /// The device has memory of its own.
+    pub is_discrete: bool,
 }
 
 impl Worker {
@@ -90,7 +106,8 @@ impl Worker {
     /// `Closed` when there are adapters and none yields a device.
     pub fn open(class: CapabilityClass, shared: &Arc<Shared>) -> Result<Option<(Self, AdapterInfo)>> {
         let mut failure = None;
-        for adapter in usable(&instance()) {
+        let instance = instance();
+        for adapter in usable(&instance) {
             let (limits, features) = granted(&adapter, class);
             let request = adapter.request_device(&wgpu::DeviceDescriptor {
                 label: Some("millstream"),
@@ -101,7 +118,9 @@ impl Worker {
             match pollster::block_on(request) {
                 Ok((device, queue)) => {
                     let info = describe(&adapter, &limits, features);
-                    return Ok(Some((Self::new(device, queue, &limits, shared), info)));
+                    let mut worker = Self::new(instance.clone(), device, queue, &limits, shared);
+                    worker.is_discrete = adapter.get_info().device_type == wgpu::DeviceType::DiscreteGpu;
+                    return Ok(Some((worker, info)));
                 }
                 Err(error) => failure = Some(error),
             }
@@ -112,7 +131,7 @@ impl Worker {
         }
     }
 
-    fn new(device: wgpu::Device, queue: wgpu::Queue, limits: &wgpu::Limits, shared: &Arc<Shared>) -> Self {
+    fn new(instance: wgpu::Instance, device: wgpu::Device, queue: wgpu::Queue, limits: &wgpu::Limits, shared: &Arc<Shared>) -> Self {
         // wgpu's default handler panics.
         let errors = Arc::clone(shared);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -120,14 +139,20 @@ impl Worker {
         }));
         let losses = Arc::clone(shared);
         device.set_device_lost_callback(move |reason, message| losses.lose(format!("{reason:?} {message}")));
+        let clock = Clock::new(&device, &queue);
         Self {
+            instance,
+            clock,
             device,
             queue,
             shared: Arc::clone(shared),
             pool: Pool::new(limits.max_buffer_size),
             kernels: HashMap::new(),
+            kept: HashMap::new(),
+            next_slot: 0,
             runs: HashMap::new(),
             workgroups_max: limits.max_compute_workgroups_per_dimension,
+            is_discrete: false,
         }
     }
 
@@ -156,17 +181,37 @@ impl Worker {
         }
     }
 
+    /// Objects of the driver that are alive.
+    pub fn objects(&self) -> DeviceObjects {
+        let Some(report) = self.instance.generate_report() else { return DeviceObjects::default() };
+        let hub = report.hub_report();
+        DeviceObjects {
+            buffers: hub.buffers.num_kept_from_user,
+            compiled: hub.compute_pipelines.num_kept_from_user + hub.shader_modules.num_kept_from_user,
+            passing: hub.bind_groups.num_kept_from_user
+                + hub.command_encoders.num_kept_from_user
+                + hub.command_buffers.num_kept_from_user
+                + hub.compute_passes.num_kept_from_user,
+        }
+    }
+
     /// An error if the device is gone.
     pub fn check(&self) -> Result<()> {
         if self.shared.lost().is_some() { Err(self.shared.closed()) } else { Ok(()) }
     }
 
-    /// A buffer from the pool.
+    /// A buffer from the pool. Columns that stay between runs make room for it.
     pub fn lease(&mut self, role: Role, bytes: u64) -> Result<Lease> {
         if self.shared.fault(|f| f == Fault::OutOfMemory).is_some() {
             return Err(Error::new(ErrorKind::Exhausted, "gpu: out of memory, injected"));
         }
-        self.pool.take(&self.device, role, bytes)
+        loop {
+            match self.pool.take(&self.device, role, bytes) {
+                Err(error) if error.kind() != ErrorKind::Exhausted || !self.make_room() => return Err(error),
+                Err(_) => {}
+                Ok(lease) => return Ok(lease),
+            }
+        }
     }
 
     /// Submits `commands` after all writes that were queued before.

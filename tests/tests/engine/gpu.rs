@@ -3,7 +3,9 @@
 //!
 //! Tests that break a device break the one of class Floor; `alone` keeps the others of this file away.
 
+mod leaks;
 mod pairs;
+mod resident;
 mod rows;
 mod table;
 
@@ -39,6 +41,8 @@ struct Ran {
     /// Chunks that kernels ran over.
     chunks: usize,
     fallbacks: usize,
+    upload_bytes: usize,
+    kept_bytes: usize,
 }
 
 impl Ran {
@@ -90,6 +94,8 @@ fn measure(plan: &Arc<dyn ExecutionPlan>, ran: &mut Ran) {
         let sum = |name: &str| metrics.sum_by_name(name).map_or(0, |v| v.as_usize());
         ran.chunks += sum("gpu_chunks");
         ran.fallbacks += sum("gpu_fallbacks");
+        ran.upload_bytes += sum("gpu_upload_bytes");
+        ran.kept_bytes += sum("gpu_kept_bytes");
         let (is_group, is_placed) = (matches!(stage.sink(), Sink::Group { .. }), stage.placement().device == Place::Gpu);
         ran.group_stages += usize::from(is_group);
         ran.on_gpu += usize::from(is_group && is_placed);
@@ -263,20 +269,20 @@ async fn memory_that_runs_out_in_the_middle_counts_no_row_twice() {
     let cpu = registered(Preference::Cpu).await;
     // One thread, so that row groups come in order: the codes of `k` outgrow the first run in the second
     // one, its groups are kept; the next run gets to a chunk of twice the size, for which memory lacks.
-    let gpu = with_options(Options { threads: 1, device: Preference::Gpu, ..Options::default() }).await;
+    let gpu = async |gpu_memory_bytes: Option<u64>| {
+        with_options(Options { threads: 1, device: Preference::Gpu, gpu_memory_bytes, ..Options::default() }).await
+    };
     let sql = "select k, count(*), sum(v), min(d) from t group by k";
     let want = run(&cpu, sql, CapabilityClass::Floor, 1).await.lines();
     let mut both = 0;
     for limit_bytes in [1 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20, 3 << 19, 2 << 20, 4 << 20] {
-        floor().limit_memory(limit_bytes);
-        let ran = run(&gpu, sql, CapabilityClass::Floor, 1).await;
-        floor().limit_memory(u64::MAX);
+        let ran = run(&gpu(Some(limit_bytes)).await, sql, CapabilityClass::Floor, 1).await;
         assert_eq!(ran.lines(), want, "limit {limit_bytes}");
         both += usize::from(ran.chunks > 0 && ran.fallbacks > 0);
     }
     assert!(both > 0, "no limit let a first run end and a later one fail");
     assert_eq!(floor().memory().unwrap().live_bytes, 0);
-    run(&gpu, sql, CapabilityClass::Floor, 1).await.assert_on_gpu(sql);
+    run(&gpu(None).await, sql, CapabilityClass::Floor, 1).await.assert_on_gpu(sql);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -146,7 +146,7 @@ async fn a_limited_memory_holds_the_first_rows() {
     }
 }
 
-/// The first rows come from all pages of a long text, 40 MB of it, and hold no more than themselves.
+/// The first rows come from all pages, or all dictionaries, of a long text, 40 MB of it, and hold no more than themselves.
 #[tokio::test(flavor = "multi_thread")]
 async fn few_rows_of_many_pages_hold_none_of_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -157,15 +157,18 @@ async fn few_rows_of_many_pages_hold_none_of_them() {
         ("text", Arc::new(StringArray::from_iter_values(text)) as ArrayRef),
     ]);
     let rows = rows.unwrap();
-    let p = WriterProperties::builder().set_dictionary_enabled(false).set_data_page_row_count_limit(1_000).build();
-    let mut w = ArrowWriter::try_new(File::create(&path).unwrap(), rows.schema(), Some(p)).unwrap();
-    w.write(&rows).unwrap();
-    w.close().unwrap();
-    let stock = session(&path, false, Preference::Cpu, false).await;
-    let limited = Session::with_options(Options { threads: 2, memory_limit_bytes: Some(12_000_000), ..Options::default() }).unwrap();
-    limited.register("t", &path.to_string_lossy()).await.unwrap();
-    let sql = "select * from t order by wide limit 2000";
-    assert!(run(&limited, sql).await.0 == run(&stock, sql).await.0);
+    let pages = WriterProperties::builder().set_dictionary_enabled(false).set_data_page_row_count_limit(1_000);
+    let dictionaries = WriterProperties::builder().set_max_row_group_row_count(Some(4_000));
+    for p in [pages, dictionaries] {
+        let mut w = ArrowWriter::try_new(File::create(&path).unwrap(), rows.schema(), Some(p.build())).unwrap();
+        w.write(&rows).unwrap();
+        w.close().unwrap();
+        let stock = session(&path, false, Preference::Cpu, false).await;
+        let limited = Session::with_options(Options { threads: 2, memory_limit_bytes: Some(12_000_000), ..Options::default() }).unwrap();
+        limited.register("t", &path.to_string_lossy()).await.unwrap();
+        let sql = "select * from t order by wide limit 2000";
+        assert!(run(&limited, sql).await.0 == run(&stock, sql).await.0);
+    }
 }
 
 /// Where rows lie in the order that is asked for, or in its reverse, a group or two are read, and all where nulls come first

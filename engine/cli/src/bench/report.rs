@@ -53,8 +53,10 @@ fn stage(s: &StageReport) -> Value {
         "name": s.sink, "device": s.device, "reason": s.reason, "cpu_est_ms": s.cpu_est_ms, "gpu_est_ms": s.gpu_est_ms,
         "est_rows": s.est_rows, "own_ms": s.own_ms, "there": s.there,
         "ms": s.elapsed_ms, "fetch_ms": s.fetch_ms, "compute_ms": s.compute_ms, "rows": s.input_rows, "bytes": on_gpu.map(|g| g.bytes),
-        "upload_ms": on_gpu.map(|g| g.upload_ms), "kernel_ms": on_gpu.map(|g| g.kernel_ms), "readback_ms": on_gpu.map(|g| g.readback_ms),
+        "upload_ms": on_gpu.map(|g| g.upload_ms), "kernel_ms": on_gpu.map(|g| g.kernel_ms),
+        "device_ms": on_gpu.map(|g| g.device_ms), "readback_ms": on_gpu.map(|g| g.readback_ms),
         "gpu_rows": s.gpu.rows, "is_work": s.is_work, "tables": s.tables, "spills": s.spills, "fallbacks": s.fallbacks,
+        "fallback_reasons": s.fallback_reasons.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(), "kept_bytes": on_gpu.map(|g| g.kept_bytes),
     })
 }
 

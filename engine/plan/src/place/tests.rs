@@ -137,6 +137,7 @@ impl Shape {
             held_bytes: 0.0,
             chunk_bytes: 32e6,
             run_bytes: 0.0,
+            blocks: 0.0,
             is_new: false,
         };
         Work { rows, rows_out: groups, read_bytes: rows * self.inputs * 8.0, steps, device: Some(device), ..Work::default() }

@@ -102,6 +102,8 @@ pub(super) struct Column {
     pub statistics: ColumnStatistics,
     /// Bytes of memory held, a dictionary's entries included.
     pub bytes: usize,
+    /// Whether there are values past 32 bits; none where not all are integers of 64 bits, booleans or codes.
+    pub wide: Option<bool>,
 }
 
 impl Column {
@@ -115,9 +117,13 @@ impl Column {
         let zones = Zones::of(&values, t, rows)?;
         let statistics = statistics(&values, &zones, t, rows, bytes(&values))?;
         let bounds = zones.bounds().as_ref().and_then(zones::bounds);
+        let wide = match &values.values {
+            Values::Bool(_) | Values::Str(Strings::Dict { .. }) => Some(false),
+            _ => bounds.map(|(low, high)| i32::try_from(low).and(i32::try_from(high)).is_err()),
+        };
         let values = Stored::new(values.within(bounds));
         let bytes = values.bytes();
-        Ok(Self { values, zones, statistics, bytes })
+        Ok(Self { values, zones, statistics, bytes, wide })
     }
 }
 

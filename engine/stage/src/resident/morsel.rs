@@ -5,6 +5,7 @@ use crate::Result;
 use crate::convert::Block;
 use crate::run::chunk::Columns;
 use millstream_kernels::Vector;
+use millstream_kernels::gpu::Piece;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,5 +46,14 @@ impl Columns for ResidentMorsel {
             None => Ok(values.rows(from..from + len)),
             Some(picked) => values.picked(from..from + len, picked),
         }
+    }
+
+    fn piece(&self, c: usize, start: usize) -> Option<Piece> {
+        self.table.piece(self.columns[c], self.rows.start + start)
+    }
+
+    fn codes_piece(&self, columns: &[usize], start: usize) -> Option<Piece> {
+        let columns = columns.iter().map(|c| self.columns[*c]).collect();
+        Some(self.table.codes_piece(columns, self.rows.start + start))
     }
 }

@@ -3,7 +3,7 @@
 //! A stage takes its morsels as they are (`ResidentSource::morsel`); a stock operator is given batches of
 //! the declared types. Filters that are pushed down only skip morsels: whoever pushed them keeps them.
 
-use super::{ResidentMorsel, ResidentTable};
+use super::{Known, ResidentMorsel, ResidentTable, zones};
 use crate::Error;
 use crate::convert::to_batch;
 use crate::run::best::Ends;
@@ -19,12 +19,15 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, conjunction};
-use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::{CooperativeExec, cooperative};
 use datafusion::physical_plan::execution_plan::SchedulingType;
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::projection::{all_alias_free_columns, new_projections_for_columns};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayFormatType, Partitioning, SendableRecordBatchStream};
+use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, Partitioning, SendableRecordBatchStream};
+use millstream_kernels::gpu::Device;
+use millstream_kernels::{Strings, Values};
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,6 +61,43 @@ impl ResidentSource {
     /// The source behind `leaf` if a stage can take its morsels: there is no limit on its rows.
     pub fn of(leaf: &DataSourceExec) -> Option<&Self> {
         leaf.data_source().downcast_ref::<Self>().filter(|s| s.fetch.is_none())
+    }
+
+    /// The source below `plan`, read through what only passes batches on.
+    pub(crate) fn below(plan: &Arc<dyn ExecutionPlan>) -> Option<&Self> {
+        if let Some(c) = plan.downcast_ref::<CoalescePartitionsExec>() {
+            return Self::below(c.input());
+        }
+        if let Some(c) = plan.downcast_ref::<CooperativeExec>() {
+            return Self::below(c.input());
+        }
+        plan.downcast_ref::<DataSourceExec>().and_then(Self::of)
+    }
+
+    /// The share of the rows of output column `c` that is on a device.
+    pub(crate) fn share_on(&self, device: &Device, c: usize) -> f64 {
+        device.kept_rows(&self.table.id, self.projection[c] as u32) as f64 / self.table.rows.max(1) as f64
+    }
+
+    /// The same of the codes that output columns have together as group keys.
+    pub(crate) fn codes_share_on(&self, device: &Device, columns: &[usize]) -> f64 {
+        let number = self.table.codes_number(columns.iter().map(|c| self.projection[*c]).collect());
+        device.kept_rows(&self.table.id, number) as f64 / self.table.rows.max(1) as f64
+    }
+
+    /// What the values of output column `c` are, and whether some are null; none where there are too many to tell.
+    pub(crate) fn known(&self, c: usize) -> Option<(Known, bool)> {
+        let column = &self.table.columns[self.projection[c]];
+        let known = match column.values.rows(0..0).values {
+            Values::Str(Strings::Dict { dict, .. }) => Known::Dictionary(dict),
+            Values::Bool(_) => Known::Bool,
+            Values::I32(_) | Values::I64(_) => {
+                let (low, high) = zones::bounds(&column.zones.bounds()?)?;
+                Known::Between(low, high)
+            }
+            _ => return None,
+        };
+        Some((known, column.zones.null_count() > 0))
     }
 
     /// The table.

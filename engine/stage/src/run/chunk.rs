@@ -15,6 +15,7 @@ use crate::{Cancel, Error, Result};
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use datafusion::logical_expr::ColumnarValue;
 use millstream_kernels::filter::{Selection, select_mask};
+use millstream_kernels::gpu::Piece;
 use millstream_kernels::join::ProbeScratch;
 use millstream_kernels::program::{Instr, Reg};
 use millstream_kernels::{Buf, Strings, Values, Vector, arith, bins, boolean, cast, compare, filter, gather, text};
@@ -48,6 +49,17 @@ pub trait Columns {
     /// # Errors
     /// `Invalid` when the data cannot be decoded; the message says where.
     fn column(&mut self, c: usize, start: usize, len: usize, picked: Option<&[u32]>) -> Result<Vector>;
+
+    /// What the rows of column `c` from `start` on are, where they are of a table that never changes: a device that has
+    /// them need not be given them again.
+    fn piece(&self, _c: usize, _start: usize) -> Option<Piece> {
+        None
+    }
+
+    /// The same of the codes that columns have together as group keys.
+    fn codes_piece(&self, _columns: &[usize], _start: usize) -> Option<Piece> {
+        None
+    }
 }
 
 /// Columns of one worker at a time, which may go on on another thread.

@@ -5,9 +5,9 @@
 use super::best::{Bar, BestRows, Last};
 use super::chunk::Chunks;
 use super::divide::{DiskBuild, Diverted, TABLE_ROW, gathers_first};
-use super::gpu::{DeviceRun, Opening};
+use super::gpu::{DeviceRun, DirectKeys, Opening};
 use super::late::LateKeys;
-use super::metrics::StageMetrics;
+use super::metrics::{Fallback, StageMetrics};
 use super::parts::Parts;
 use super::reference::{ReferenceSink, RowProgram};
 use super::sink::{GroupSink, RowsSink};
@@ -239,16 +239,19 @@ impl Run<'_> {
     async fn device(&self, settings: &Settings, bound: &Arc<Bound>, reservation: MemoryReservation) -> Result<Option<DeviceRun>> {
         let Some(metrics) = self.metrics.gpu.clone() else { return Ok(None) };
         if bound.disk.iter().any(Option::is_some) {
-            self.metrics.fallbacks.add(1);
+            self.metrics.fallbacks.add(Fallback::Spilled);
             return Ok(None);
         }
         let (sink, class, whole) = (self.stage.sink().clone(), settings.gpu, Arc::clone(bound));
         let (cancel, fallbacks) = (self.cancel.clone(), self.metrics.fallbacks.clone());
-        let opening = Opening { class, whole, cancel, metrics, fallbacks, reservation };
+        let memory_bytes = settings.gpu_memory_bytes;
+        let direct = DirectKeys::of(&self.stage);
+        let threads = settings.pool.threads();
+        let opening = Opening { class, memory_bytes, threads, whole, direct, cancel, metrics, fallbacks, reservation };
         let opened = settings.pool.run(move || DeviceRun::open(opening, &sink)).await;
         self.cancel.check()?;
-        if opened.is_err() {
-            self.metrics.fallbacks.add(1);
+        if let Err(e) = &opened {
+            self.metrics.fallbacks.add(Fallback::of_stage(e.kind()));
         }
         Ok(opened.ok())
     }

@@ -6,6 +6,7 @@
 
 mod floats;
 mod groups;
+mod keys;
 mod parts;
 mod predicates;
 mod rows;
@@ -13,26 +14,27 @@ mod select;
 mod split;
 mod table;
 
-pub use parts::{Parts, TableColumns, parts};
+pub use parts::{Parts, RowParts, TableColumns, parts, row_parts};
 
 use super::Bound;
 use super::chunk::{LateColumns, RowSink};
-use super::metrics::GpuMetrics;
+use super::metrics::{Fallbacks, GpuMetrics};
 use super::worker::WorkerSink;
 use crate::context::Cancel;
 use crate::convert::Block;
 use crate::exec::StageExec;
 use crate::program::{Program, Sink};
+use crate::resident::ResidentSource;
 use crate::{Error, Result};
 use datafusion::execution::memory_pool::MemoryReservation;
-use datafusion::physical_plan::metrics::Count;
-use groups::{DeviceGroups, GroupsWorker};
+use groups::{DeviceGroups, GroupsWorker, Owed};
+pub(super) use keys::DirectKeys;
 use millstream_kernels::ErrorKind;
 use millstream_kernels::gpu::{CapabilityClass, Device};
 use rows::{DeviceRows, RowsWorker};
 use select::Lookup;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How a GPU would run a stage, from the plan alone: for EXPLAIN.
 ///
@@ -58,13 +60,37 @@ pub fn covers(stage: &StageExec) -> Result<String, String> {
     }
 }
 
+/// Of each input of a stage's program, the share of its rows that is on the device: columns of a table in memory that have
+/// stayed there. None are where nothing has run on a device yet, or where the host filters rows first.
+pub fn resident_shares(stage: &StageExec) -> Vec<f64> {
+    let inputs = stage.program().inputs.len();
+    let device = lock(&OPEN)[0].clone().flatten();
+    let (Some(device), Some(source)) = (device, ResidentSource::below(stage.input())) else { return vec![0.0; inputs] };
+    stage.program().inputs.iter().map(|c| source.share_on(&device, *c)).collect()
+}
+
+/// Of a group stage over a table in memory whose keys have codes that need not be looked up: how many codes, and the share
+/// of its rows whose codes are on the device.
+pub fn direct_codes(stage: &StageExec) -> Option<(u32, f64)> {
+    let direct = DirectKeys::of(stage)?;
+    let device = lock(&OPEN)[0].clone().flatten();
+    Some((direct.codes, device.map_or(0.0, |device| DirectKeys::share_on(stage, &device))))
+}
+
+/// Of a class: not looked for, not there, or open.
+type Known = Option<Option<Arc<Device>>>;
+
+/// What is known of each class.
+static OPEN: Mutex<[Known; 2]> = Mutex::new([const { None }; 2]);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The device of a class, opened when first asked for and kept while the process lives; anew after it
-/// was lost.
-fn device(class: CapabilityClass) -> millstream_kernels::Result<Arc<Device>> {
-    /// Per class: not looked for, not there, or open.
-    type Known = Option<Option<Arc<Device>>>;
-    static OPEN: Mutex<[Known; 2]> = Mutex::new([const { None }; 2]);
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+/// was lost. All sessions share it: the limit of its memory is that of the stage that began last.
+fn device(class: CapabilityClass, memory_bytes: Option<u64>) -> millstream_kernels::Result<Arc<Device>> {
+    let mut open = lock(&OPEN);
     let known = match class {
         CapabilityClass::All => &mut open[0],
         CapabilityClass::Floor => &mut open[1],
@@ -75,17 +101,25 @@ fn device(class: CapabilityClass) -> millstream_kernels::Result<Arc<Device>> {
         *known = Some(Device::open(class)?);
     }
     let none = || millstream_kernels::Error::new(ErrorKind::Closed, "gpu: no adapter on this machine");
-    known.clone().flatten().ok_or_else(none)
+    let device = known.clone().flatten().ok_or_else(none)?;
+    device.limit_memory(memory_bytes.unwrap_or(u64::MAX));
+    Ok(device)
 }
 
 /// What a stage brings along to the device.
 pub(super) struct Opening {
     pub class: CapabilityClass,
+    /// Bytes of its memory that may be used; all there is where none is said.
+    pub memory_bytes: Option<u64>,
+    /// Threads of the pool.
+    pub threads: usize,
     /// The whole program.
     pub whole: Arc<Bound>,
+    /// Of a group stage, codes of the keys that need not be looked up.
+    pub direct: Option<DirectKeys>,
     pub cancel: Cancel,
     pub metrics: GpuMetrics,
-    pub fallbacks: Count,
+    pub fallbacks: Fallbacks,
     pub reservation: MemoryReservation,
 }
 
@@ -130,9 +164,21 @@ impl DeviceWorker {
     /// What the program raises; `Exhausted` when memory for the block is refused; `Closed` when cancelled.
     pub(super) fn block(&mut self, block: Block, sink: &mut WorkerSink) -> Result<()> {
         match (self, sink) {
-            (Self::Groups(w), WorkerSink::Group(sink)) => w.block(block, sink),
+            (Self::Groups(w), WorkerSink::Group(sink)) => w.owed(Owed::Block(Arc::new(block)), sink),
             (Self::Groups(_), _) => Err(Error::bug("groups of a device have a group sink")),
             (Self::Rows(w), sink) => w.block(&block, sink.rows()?),
+        }
+    }
+
+    /// Takes `rows` rows of a table in memory, of which the device may have columns already.
+    ///
+    /// # Errors
+    /// As [`DeviceWorker::block`].
+    pub(super) fn resident(&mut self, columns: LateColumns, rows: usize, sink: &mut WorkerSink) -> Result<()> {
+        match (self, sink) {
+            (Self::Groups(w), WorkerSink::Group(sink)) => w.owed(Owed::Late(columns, rows), sink),
+            (Self::Groups(_), _) => Err(Error::bug("groups of a device have a group sink")),
+            (Self::Rows(w), sink) => w.late(&columns, 0..rows, sink.rows()?),
         }
     }
 

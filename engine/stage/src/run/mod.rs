@@ -30,7 +30,7 @@ pub use divide::DiskBuild;
 pub use driver::{Held, Output, run_stage};
 pub(crate) use driver::{MORSEL_ROWS, see_through};
 pub use learned::InTable;
-pub use metrics::{GpuMetrics, StageMetrics};
+pub use metrics::{Fallback, GpuMetrics, StageMetrics};
 pub use parts::Parts;
 pub use stateless::RowStage;
 pub use window::{Combine, KEY_GROUPS, ReduceStage, StateRows, WINDOW_COLUMNS, WindowStage, Windows, greatest_time};

@@ -73,7 +73,7 @@ pub(super) enum WorkerSink {
 }
 
 /// Rows of a row group after which a worker says what it holds.
-const RESERVE_ROWS: usize = 16 * 1024;
+pub(super) const RESERVE_ROWS: usize = 16 * 1024;
 
 /// What a worker may hold however little memory is left: less is not worth a file, nor an error.
 pub(super) const SPILL_BYTES: usize = 1 << 16;
@@ -91,6 +91,14 @@ impl Worker {
             Morsel::Fetched(f) if self.engine.reads_late() => {
                 let rows = f.rows();
                 self.begin(f.open()?, rows, pause)
+            }
+            Morsel::Resident(m) if matches!(self.engine, Engine::Device(_)) => {
+                let rows = m.rows();
+                self.metrics.input_rows.add(rows);
+                if let Engine::Device(d) = &mut self.engine {
+                    d.resident(Arc::new(Mutex::new(m)), rows, &mut self.sink)?;
+                }
+                self.reserve()
             }
             Morsel::Resident(m) if self.engine.reads_late() => {
                 let rows = m.rows();

@@ -69,7 +69,7 @@ fn broken_programs_and_data_are_errors() {
 fn a_run_that_failed_answers_nothing_more() {
     for device in devices() {
         let case = simple(10);
-        let mut run = device.prepare(case.program.clone(), &[], RunOptions::default()).unwrap();
+        let run = device.prepare(case.program.clone(), &[], RunOptions::default()).unwrap();
         run.push(&[case.columns[0].slice(0, 5)], 5).unwrap();
         assert_eq!(run.push(&[], 5).unwrap_err().kind(), ErrorKind::Bug);
         assert!(run.push(&[case.columns[0].slice(5, 10)], 5).is_err());
@@ -89,7 +89,7 @@ fn faults_become_errors_and_free_everything() {
                 if skipped == 0 {
                     device.inject(fault);
                 }
-                let mut run = device.prepare(case.program.clone(), &[], small_chunks(512))?;
+                let run = device.prepare(case.program.clone(), &[], small_chunks(512))?;
                 run.push(&[case.columns[0].slice(0, 2500)], 2500)?;
                 if skipped == 1 {
                     device.inject(fault);
@@ -124,7 +124,7 @@ fn a_lost_device_is_an_error_and_not_handed_out_again() {
 fn memory_is_pooled_limited_and_freed() {
     let Some(device) = private_device() else { return };
     let case = simple(50_000);
-    assert_eq!(device.memory().unwrap(), DeviceMemory { live_bytes: 0, pooled_bytes: 0 });
+    assert_eq!(device.memory().unwrap(), DeviceMemory { live_bytes: 0, kept_bytes: 0, pooled_bytes: 0 });
     run(&device, &case, 2, RunOptions::default()).unwrap();
     let first = device.memory().unwrap();
     assert!(first.live_bytes == 0 && first.pooled_bytes > 0);
@@ -133,7 +133,7 @@ fn memory_is_pooled_limited_and_freed() {
         assert_eq!(device.memory().unwrap(), first, "the pool grows from run to run");
     }
     // Dropped in the middle.
-    let mut unfinished = device.prepare(case.program.clone(), &[], small_chunks(1024)).unwrap();
+    let unfinished = device.prepare(case.program.clone(), &[], small_chunks(1024)).unwrap();
     unfinished.push(&[case.columns[0].slice(0, 50_000)], 50_000).unwrap();
     assert!(device.memory().unwrap().live_bytes > 0);
     drop(unfinished);
@@ -153,7 +153,7 @@ fn cancellation_ends_a_run_soon() {
     let case = simple(4_000_000);
     let cancel = Arc::new(AtomicBool::new(false));
     let options = RunOptions { cancel: Arc::clone(&cancel), ..RunOptions::default() };
-    let mut run = device.prepare(case.program.clone(), &[], options).unwrap();
+    let run = device.prepare(case.program.clone(), &[], options).unwrap();
     run.push(&[case.columns[0].slice(0, 4_000_000)], 4_000_000).unwrap();
     let stopper = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(5));
@@ -161,6 +161,7 @@ fn cancellation_ends_a_run_soon() {
         Instant::now()
     });
     let outcome = run.finish();
+    drop(run);
     let cancelled_at = stopper.join().unwrap();
     if let Err(error) = outcome {
         assert_eq!(error.kind(), ErrorKind::Closed);

@@ -55,6 +55,7 @@ impl Column {
                 Data::I64(v) => HostValues::I64(part(v, from, to)),
             },
             valid: self.valid.as_ref().map(|v| part(v, from, to)),
+            piece: None,
         }
     }
 

@@ -135,7 +135,7 @@ fn kernels(case: &Case, int64: bool) -> crate::Result<(Kernel, Cells, Kernel)> {
             let measured = measure(&column, case.rows).unwrap();
             let plan = [(storage(&column.values, &measured), measured.nulls)];
             let mut slab = Slab::new(vec![], &plan, case.rows.next_multiple_of(32));
-            slab.append(&[column], &[measured], 0..case.rows);
+            slab.append(&[column], &[measured], 0..case.rows, case.rows);
             slab.placed
         })
         .collect();

@@ -219,7 +219,10 @@ fn codes_in_sets() {
                 words
             };
             let (one, two) = (bits(0), bits(1));
-            let columns = [HostColumn { values: HostValues::I32(&codes), valid: Some(&valid) }, HostColumn::new(HostValues::I32(&codes))];
+            let columns = [
+                HostColumn { values: HostValues::I32(&codes), valid: Some(&valid), piece: None },
+                HostColumn::new(HostValues::I32(&codes)),
+            ];
             let found = run.select(&columns, &[&one, &two], 500, &mut Timings::default()).unwrap();
             let expected = (0..500u32).filter(|i| {
                 let (i, code) = (*i as usize, codes[*i as usize]);

@@ -37,7 +37,7 @@ fn more_rows_than_invocations() {
     // No columns at all: the rows of count(*) cost nothing to push, twenty million of them.
     for device in devices() {
         let program = program(&[], vec![aggregate(AggregateOp::Count, None, None, Type::I64)]);
-        let mut run = device.prepare(program, &[], RunOptions::default()).unwrap();
+        let run = device.prepare(program, &[], RunOptions::default()).unwrap();
         run.push(&[], 20_000_001).unwrap();
         run.push(&[], 5).unwrap();
         let partials = run.finish().unwrap();
@@ -99,7 +99,7 @@ fn narrow_pushes_of_a_wide_column() {
     for device in devices() {
         let aggregates =
             vec![aggregate(AggregateOp::Sum, Some(0), None, Type::Decimal), aggregate(AggregateOp::Min, Some(0), None, Type::Decimal)];
-        let mut run = device.prepare(program(&[Type::Decimal], aggregates), &[], RunOptions::default()).unwrap();
+        let run = device.prepare(program(&[Type::Decimal], aggregates), &[], RunOptions::default()).unwrap();
         run.push(&[HostColumn::new(HostValues::I64(&[1 << 40, -5]))], 2).unwrap();
         run.push(&[HostColumn::new(HostValues::I32(&[-7, 3, i32::MIN]))], 3).unwrap();
         let partials = run.finish().unwrap();
@@ -196,5 +196,45 @@ fn many_queries_at_once() {
                 });
             }
         });
+    }
+}
+
+#[test]
+fn the_devices_clock_counts_the_kernels_alone() {
+    let case = sums_by_key(200_000, 100, |i| (i % 100) as i32);
+    for device in devices() {
+        let timings = run(&device, &case, 1, RunOptions::default()).unwrap().timings;
+        assert_eq!(timings.device_ns > 0, device.info().timestamps, "{:?}: {timings:?}", device.class());
+        assert!(timings.device_ns <= timings.kernel_ns, "{:?}: {timings:?}", device.class());
+    }
+}
+
+/// Each packs rows of its own: some narrow, some wide, so that cells differ and groups come home in between.
+#[test]
+fn many_writers_of_one_run() {
+    const WRITERS: usize = 4;
+    let rows = 40_000;
+    let mut case = sums_by_key(rows, 50, |i| (i % 50) as i32);
+    let mut rng = random::Gen(7);
+    let values: Vec<i64> = (0..rows).map(|i| rng.next() as i64 >> [20, 20, 50, 60][i * WRITERS / rows]).collect();
+    case.columns[1] = Column::i64s(&values);
+    let expected = answer(&case);
+    for device in devices() {
+        let options = RunOptions { writers: WRITERS, ..small_chunks(1_024) };
+        let run = device.prepare(case.program.clone(), &[], options).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (run, case) = (&run, &case);
+                scope.spawn(move || {
+                    let (first, end) = (rows * writer / WRITERS, rows * (writer + 1) / WRITERS);
+                    for from in (first..end).step_by(700) {
+                        let to = end.min(from + 700);
+                        let columns: Vec<HostColumn> = case.columns.iter().map(|c| c.slice(from, to)).collect();
+                        run.writer(writer).push(&columns, to - from).unwrap();
+                    }
+                });
+            }
+        });
+        assert_same(&answer_of(&run.finish().unwrap()), &expected, device.class());
     }
 }

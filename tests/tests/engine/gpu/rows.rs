@@ -130,17 +130,17 @@ async fn memory_that_runs_out_loses_no_row() {
     }
     let _alone = alone().await;
     let cpu = registered(Preference::Cpu).await;
-    let gpu = with_options(Options { threads: 1, device: Preference::Gpu, ..Options::default() }).await;
+    let gpu = async |gpu_memory_bytes: Option<u64>| {
+        with_options(Options { threads: 1, device: Preference::Gpu, gpu_memory_bytes, ..Options::default() }).await
+    };
     let sql = "select s, k, v * 2 from t where k < 230 and v > -400000";
     let want = run(&cpu, sql, CapabilityClass::Floor, 1).await.lines();
     for limit_bytes in [1 << 10, 32 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20] {
-        floor().limit_memory(limit_bytes);
-        let ran = run(&gpu, sql, CapabilityClass::Floor, 1).await;
-        floor().limit_memory(u64::MAX);
+        let ran = run(&gpu(Some(limit_bytes)).await, sql, CapabilityClass::Floor, 1).await;
         assert_eq!(ran.lines(), want, "limit {limit_bytes}");
     }
     assert_eq!(floor().memory().unwrap().live_bytes, 0);
-    assert_eq!(run(&gpu, sql, CapabilityClass::Floor, 1).await.fallbacks, 0);
+    assert_eq!(run(&gpu(None).await, sql, CapabilityClass::Floor, 1).await.fallbacks, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,16 @@
-//! What a group stage would do on a GPU and what beside it, from the plan alone: for the planner's prices. Stages of which
-//! the device only selects rows have no prices yet.
+//! What a stage would do on a GPU and what beside it, from the plan alone: for the planner's prices.
 
 use super::groups::PENDING_BYTES_MAX;
+use super::select::{self, Lookup};
 use super::split::{Form, refusal, split};
 use crate::exec::StageExec;
+use crate::resident::ResidentSource;
+use crate::run::MORSEL_ROWS;
+use crate::run::worker::RESERVE_ROWS;
 use millstream_kernels::gpu::RunOptions;
 use millstream_kernels::program::{Instr, Reg};
 
-/// A stage on a GPU.
+/// A group stage on a GPU.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// What the host runs of each block, in the program's registers.
@@ -37,7 +40,48 @@ pub struct TableColumns {
     pub columns: usize,
 }
 
-/// As [`covers`](super::covers), in full.
+/// A stage of which a GPU selects the rows.
+#[derive(Clone, Debug)]
+pub struct RowParts {
+    /// Registers of the program that go to the device.
+    pub inputs: Vec<Reg>,
+    /// Registers that the host reads of every row, to make join codes or sets of a dictionary's codes of them.
+    pub read: Vec<Reg>,
+    /// Probes whose keys the host makes a code of: how many keys each has.
+    pub coded: Vec<usize>,
+    /// Predicates on strings: a code a row goes to the device for each.
+    pub predicates: usize,
+    /// What the device runs of each row.
+    pub device: Vec<Instr>,
+    /// Registers of the program that come back for the rows that survive.
+    pub outputs: Vec<Reg>,
+    /// What the host runs of those, in the program's registers.
+    pub rest: Vec<Instr>,
+    /// The tables that the device probes; `device` numbers them by their place here.
+    pub tables: Vec<TableColumns>,
+    /// Rows that go to the device at a time, at most.
+    pub block_rows: usize,
+}
+
+/// As [`covers`](super::covers), in full, of a stage whose groups or rows the host keeps; none where no GPU runs it.
+pub fn row_parts(stage: &StageExec) -> Option<RowParts> {
+    let split = select::split(stage.program(), &stage.sink().reads(), &vec![Lookup::Only; stage.builds().len()])?;
+    let is_read = |r: &Reg| split.is_read_here(*r);
+    let read = split.reads().into_iter().filter(is_read).collect();
+    Some(RowParts {
+        read,
+        inputs: split.inputs,
+        coded: split.coded.iter().map(|c| c.keys.len()).collect(),
+        predicates: split.predicates.len(),
+        device: split.device.instrs,
+        outputs: split.outputs,
+        rest: split.rest,
+        tables: split.tables.iter().map(|t| TableColumns { table: t.table, columns: t.columns.len() }).collect(),
+        block_rows: if ResidentSource::below(stage.input()).is_some() { MORSEL_ROWS } else { RESERVE_ROWS },
+    })
+}
+
+/// As [`covers`](super::covers), in full, of a group stage whose groups the device makes.
 ///
 /// # Errors
 /// Why no GPU can run the stage.

@@ -5,11 +5,11 @@
 //! all of the work.
 
 use super::super::chunk::{Chunks, Registers};
-use super::rows::DeviceRows;
+use super::rows::{DeviceRows, Read};
 use super::select::Predicate;
-use crate::convert::Block;
 use crate::{Error, Result};
 use arrow::array::Array;
+use millstream_kernels::gpu::{HostColumn, HostValues, KeptColumn, Piece};
 use millstream_kernels::program::Instr;
 use millstream_kernels::{Buf, Strings, Values, Vector, gather};
 use std::collections::HashMap;
@@ -21,10 +21,25 @@ const ENTRIES_MAX: usize = 24 * 1024;
 
 /// A predicate over the rows of a block.
 pub(super) struct Codes {
-    pub codes: Vec<i32>,
-    pub valid: Option<Vec<u8>>,
+    column: CodeColumn,
     /// A bit a code: whether the predicate holds.
     pub set: Arc<Vec<u32>>,
+}
+
+enum CodeColumn {
+    /// Here; what they are, if they may stay on the device.
+    Host(Vec<i32>, Option<Vec<u8>>, Option<Piece>),
+    Kept(Arc<KeptColumn>),
+}
+
+impl Codes {
+    /// As the device is given them.
+    pub(super) fn column(&self) -> HostColumn<'_> {
+        match &self.column {
+            CodeColumn::Host(codes, valid, piece) => HostColumn { values: HostValues::I32(codes), valid: valid.as_deref(), piece: *piece },
+            CodeColumn::Kept(kept) => HostColumn::new(HostValues::Kept(kept)),
+        }
+    }
 }
 
 /// A dictionary's identity and the set that a predicate makes of it; none where it raised or some entry gave null.
@@ -35,27 +50,35 @@ type Known = (u64, Option<Arc<Vec<u32>>>);
 pub(super) struct Remembered(Mutex<HashMap<usize, Known>>);
 
 impl Remembered {
-    /// Predicate `n` of a run over the rows of `block`.
+    /// Predicate `n` of a run over the rows that were `read`.
     ///
     /// # Errors
     /// `Unsupported` where the device has nothing to do without codes; what the predicate raises.
-    pub(super) fn of(&self, n: usize, p: &Predicate, block: &Block, run: &DeviceRows) -> millstream_kernels::Result<Codes> {
-        let column = &block.columns[usize::from(p.column)];
+    pub(super) fn of(&self, n: usize, p: &Predicate, read: &Read, run: &DeviceRows) -> millstream_kernels::Result<Codes> {
+        let (c, rows) = (usize::from(p.column), read.block.rows);
+        let column = &read.block.columns[c];
         // What a call makes of null is its own affair.
         let is_null_null = column.valid.is_none() || !matches!(p.instr, Instr::Call { .. });
         if let (Values::Str(Strings::Dict { codes, dict }), false, true) = (&column.values, column.constant, is_null_null)
             && let Some(set) = self.set(n, p, dict, run)
         {
-            let valid = column.valid.as_ref().map(|v| v[..block.rows].to_vec());
-            return Ok(Codes { codes: codes[..block.rows].to_vec(), valid, set });
+            let column = match read.pieces[c].and_then(|p| run.kept(&p, rows)) {
+                Some(kept) => CodeColumn::Kept(kept),
+                None => {
+                    let valid = column.valid.as_ref().map(|v| v[..rows].to_vec());
+                    CodeColumn::Host(codes[..rows].to_vec(), valid, read.pieces[c])
+                }
+            };
+            return Ok(Codes { column, set });
         }
         if run.split.needs_codes {
             return Err(millstream_kernels::Error::unsupported("strings without a dictionary"));
         }
-        let result = evaluated(p, column, block.rows, run).map_err(|e| millstream_kernels::Error::unsupported(e.to_string()))?;
+        let result = evaluated(p, column, rows, run).map_err(|e| millstream_kernels::Error::unsupported(e.to_string()))?;
         let Values::Bool(holds) = &result.values else { return Err(millstream_kernels::Error::bug("a predicate that is no boolean")) };
-        let codes = holds[..block.rows].iter().map(|v| i32::from(*v)).collect();
-        Ok(Codes { codes, valid: result.valid.map(|v| v[..block.rows].to_vec()), set: Arc::new(vec![0b10]) })
+        let codes = holds[..rows].iter().map(|v| i32::from(*v)).collect();
+        let column = CodeColumn::Host(codes, result.valid.map(|v| v[..rows].to_vec()), None);
+        Ok(Codes { column, set: Arc::new(vec![0b10]) })
     }
 
     fn set(&self, n: usize, p: &Predicate, dict: &Arc<millstream_kernels::Dictionary>, run: &DeviceRows) -> Option<Arc<Vec<u32>>> {

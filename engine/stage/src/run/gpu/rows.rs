@@ -6,17 +6,16 @@
 
 use super::super::Bound;
 use super::super::chunk::{Chunks, LateColumns, Registers, RowSink};
-use super::super::metrics::GpuMetrics;
-use super::predicates::Remembered;
+use super::super::metrics::{Fallback, Fallbacks, GpuMetrics};
+use super::predicates::{Codes, Remembered};
 use super::select::{self, Coded, Lookup, RowSplit};
-use super::table::{DeviceTable, host_column, narrowed};
+use super::table::{DeviceTable, Input, Place, narrowed, stays};
 use super::{Opening, device};
 use crate::context::Cancel;
 use crate::convert::Block;
 use crate::program::{Program, Sink};
 use crate::{Error, Result};
-use datafusion::physical_plan::metrics::Count;
-use millstream_kernels::gpu::{HostColumn, HostValues, RowRun, RunOptions, Selected, SelectedRows, SelectedValues, Timings};
+use millstream_kernels::gpu::{HostColumn, HostValues, KeptColumn, Piece, RowRun, Selected, SelectedRows, SelectedValues, Timings};
 use millstream_kernels::program::{Instr, Reg, Type};
 use millstream_kernels::{ErrorKind, Values, Vector, gather};
 use std::ops::Range;
@@ -34,16 +33,17 @@ pub(in crate::run) struct DeviceRows {
     rest: Arc<Bound>,
     pub(super) cancel: Cancel,
     metrics: GpuMetrics,
-    fallbacks: Count,
+    fallbacks: Fallbacks,
     predicates: Remembered,
     /// The device failed: the CPU does what comes.
     off: AtomicBool,
+    place: Place,
 }
 
 impl DeviceRows {
     pub(super) fn open(opening: Opening, sink: &Sink) -> Result<Arc<Self>> {
-        let Opening { class, whole, cancel, metrics, fallbacks, .. } = opening;
-        let device = device(class)?;
+        let Opening { class, memory_bytes, whole, cancel, metrics, fallbacks, .. } = opening;
+        let place = Place::new(device(class, memory_bytes)?);
         let program = &whole.program;
         let mut found: Vec<Lookup> = whole
             .tables
@@ -71,8 +71,7 @@ impl DeviceRows {
         });
         let tables = tables.iter().map(DeviceTable::host).collect::<Option<Vec<_>>>();
         let tables = tables.ok_or_else(|| Error::bug("a join table that is no table of the device"))?;
-        let options = RunOptions { cancel: cancel.flag(), ..RunOptions::default() };
-        let run = device.prepare_rows(split.device.clone(), &tables, options)?;
+        let run = place.device.prepare_rows(split.device.clone(), &tables, place.options(&cancel))?;
         metrics.add(&run.opening());
         let outputs = split.outputs.iter().map(|r| output(program, *r)).collect();
         Ok(Arc::new(Self {
@@ -86,26 +85,27 @@ impl DeviceRows {
             fallbacks,
             predicates: Remembered::default(),
             off: AtomicBool::new(false),
+            place,
         }))
     }
 
-    /// The rows of `block` that survive; none where the device cannot say.
-    fn select(&self, block: &Block) -> Result<Option<SelectedRows>> {
+    /// The rows of `read` that survive; none where the device cannot say.
+    fn select(&self, read: &Read) -> Result<Option<SelectedRows>> {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let mut timings = Timings::default();
-        let selected = self.selected(block, &mut timings);
+        let selected = self.selected(read, &mut timings);
         self.metrics.add(&timings);
         match selected {
             Ok(selected) => {
-                self.metrics.rows.add(block.rows);
+                self.metrics.rows.add(read.block.rows);
                 Ok(Some(selected))
             }
             Err(e) => {
                 // A cancelled query also fails on the device.
                 self.cancel.check()?;
-                self.fallbacks.add(1);
+                self.fallbacks.add(Fallback::of(e.kind()));
                 if e.kind() != ErrorKind::Unsupported {
                     self.off.store(true, Ordering::Relaxed);
                 }
@@ -114,27 +114,76 @@ impl DeviceRows {
         }
     }
 
-    fn selected(&self, block: &Block, timings: &mut Timings) -> millstream_kernels::Result<SelectedRows> {
+    /// These rows if the device has them.
+    pub(super) fn kept(&self, piece: &Piece, rows: usize) -> Option<Arc<KeptColumn>> {
+        self.place.device.kept(piece, rows, self.place.moment)
+    }
+
+    fn selected(&self, read: &Read, timings: &mut Timings) -> millstream_kernels::Result<SelectedRows> {
+        let (block, rows) = (&read.block, read.block.rows);
         let wide = || millstream_kernels::Error::unsupported("a value does not fit 64 bits");
-        let narrow = |r: &Reg| {
-            let column = &block.columns[usize::from(*r)];
-            let column = if column.constant { gather::expand(column, block.rows)? } else { column.clone() };
-            narrowed(column).ok_or_else(wide)
+        let input = |reg: &Reg| {
+            let r = usize::from(*reg);
+            if let Some(kept) = &read.kept[r] {
+                return Ok(Input::Kept(Arc::clone(kept)));
+            }
+            let column = &block.columns[r];
+            let column = if column.constant { gather::expand(column, rows)? } else { column.clone() };
+            let piece = read.pieces[r].filter(|_| stays(self.whole.program.ty(*reg)));
+            narrowed(column).map(|v| Input::Host(v, piece)).ok_or_else(wide)
         };
-        let columns = self.split.inputs.iter().map(narrow).collect::<millstream_kernels::Result<Vec<Vector>>>()?;
-        let mut columns = columns.iter().map(|v| host_column(v, block.rows)).collect::<Option<Vec<_>>>().ok_or_else(wide)?;
+        let inputs = self.split.inputs.iter().map(input).collect::<millstream_kernels::Result<Vec<Input>>>()?;
+        let mut columns = inputs.iter().map(|v| v.column(rows)).collect::<Option<Vec<_>>>().ok_or_else(wide)?;
         let coded = |c: &Coded| {
             let keys: Vec<&Vector> = c.keys.iter().map(|r| &block.columns[usize::from(*r)]).collect();
-            let (codes, found) = self.whole.tables[usize::from(c.table)].table.codes(&keys, block.rows)?;
+            let (codes, found) = self.whole.tables[usize::from(c.table)].table.codes(&keys, rows)?;
             Ok((codes.into_iter().map(|c| c as i64).collect::<Vec<_>>(), found))
         };
         let codes = self.split.coded.iter().map(coded).collect::<millstream_kernels::Result<Vec<_>>>()?;
-        columns.extend(codes.iter().map(|(codes, found)| HostColumn { values: HostValues::I64(codes), valid: Some(found) }));
-        let found = self.split.predicates.iter().enumerate().map(|(n, p)| self.predicates.of(n, p, block, self));
+        let coded = |(codes, found)| HostColumn { valid: Some(found), ..HostColumn::new(HostValues::I64(codes)) };
+        columns.extend(codes.iter().map(|(codes, found)| coded((codes, found))));
+        let found = self.split.predicates.iter().enumerate().map(|(n, p)| self.predicates.of(n, p, read, self));
         let found = found.collect::<millstream_kernels::Result<Vec<_>>>()?;
-        columns.extend(found.iter().map(|f| HostColumn { values: HostValues::I32(&f.codes), valid: f.valid.as_deref() }));
+        columns.extend(found.iter().map(Codes::column));
         let sets: Vec<&[u32]> = found.iter().map(|f| f.set.as_slice()).collect();
-        self.run.select(&columns, &sets, block.rows, timings)
+        self.run.select(&columns, &sets, rows, timings)
+    }
+}
+
+/// What the device reads of some rows.
+pub(super) struct Read {
+    /// The columns that the host has read; nothing in place of the others.
+    pub block: Block,
+    /// By column, what is on the device and was not read.
+    kept: Vec<Option<Arc<KeptColumn>>>,
+    /// By column, what was read is.
+    pub pieces: Vec<Option<Piece>>,
+}
+
+impl Read {
+    /// A block, of no table.
+    fn block(block: &Block) -> Self {
+        let columns = block.columns.len();
+        Self { block: block.clone(), kept: vec![None; columns], pieces: vec![None; columns] }
+    }
+
+    /// These rows of `columns`, of which the device reads `reads`.
+    fn late(columns: &LateColumns, rows: &Range<usize>, reads: &[Reg], inputs: usize, run: &DeviceRows) -> Result<Self> {
+        let nothing = Vector::new(Values::Bool(Vec::new().into()));
+        let block = Block { columns: vec![nothing; inputs], rows: rows.len() };
+        let mut read = Self { block, kept: vec![None; inputs], pieces: vec![None; inputs] };
+        let mut columns = columns.lock().map_err(|_| Error::bug("a reader panicked"))?;
+        for r in reads {
+            let c = usize::from(*r);
+            read.pieces[c] = columns.piece(c, rows.start);
+            if stays(run.whole.program.ty(*r)) && !run.split.is_read_here(*r) {
+                read.kept[c] = read.pieces[c].and_then(|p| run.kept(&p, rows.len()));
+            }
+            if read.kept[c].is_none() {
+                read.block.columns[c] = columns.column(c, rows.start, rows.len(), None)?.shared();
+            }
+        }
+        Ok(read)
     }
 }
 
@@ -176,7 +225,7 @@ impl RowsWorker {
     }
 
     pub(super) fn block(&mut self, block: &Block, sink: &mut dyn RowSink) -> Result<()> {
-        match self.shared.select(block)? {
+        match self.shared.select(&Read::block(block))? {
             Some(selected) => {
                 let registers = self.shared.whole.program.types.len();
                 let shared: Vec<Vector> = block.columns.iter().map(|c| c.clone().shared()).collect();
@@ -190,26 +239,20 @@ impl RowsWorker {
         }
     }
 
-    /// Takes the rows `rows` of `columns`: what the device reads is decoded for all of them, anything else for those that
-    /// survive.
+    /// Takes the rows `rows` of `columns`: what the device reads, and does not have, is decoded for all of them, anything
+    /// else for those that survive.
     pub(super) fn late(&mut self, columns: &LateColumns, rows: Range<usize>, sink: &mut dyn RowSink) -> Result<()> {
         let program = Arc::clone(self.program());
         let (registers, inputs, len) = (program.types.len(), program.inputs.len(), rows.len());
-        let nothing = Vector::new(Values::Bool(Vec::new().into()));
-        let mut block = Block { columns: vec![nothing; inputs], rows: len };
-        let reads = self.shared.split.reads();
-        {
-            let mut columns = columns.lock().map_err(|_| Error::bug("a reader panicked"))?;
-            for r in &reads {
-                block.columns[usize::from(*r)] = columns.column(usize::from(*r), rows.start, len, None)?.shared();
-            }
-        }
+        let mut reads = self.shared.split.reads();
+        let read = Read::late(columns, &rows, &reads, inputs, &self.shared)?;
+        reads.retain(|r| read.kept[usize::from(*r)].is_none());
         let start = |first: usize, span: usize| {
             let mut regs = Registers::late(registers, inputs, columns, rows.start + first, span);
-            reads.iter().for_each(|r| regs.set(*r, block.columns[usize::from(*r)].slice(first, span)));
+            reads.iter().for_each(|r| regs.set(*r, read.block.columns[usize::from(*r)].slice(first, span)));
             regs
         };
-        match self.shared.select(&block)? {
+        match self.shared.select(&read)? {
             Some(selected) => self.go_on(selected, sink, start),
             None => {
                 let chunk = program.chunk_rows();

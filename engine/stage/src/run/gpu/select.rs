@@ -88,6 +88,11 @@ impl RowSplit {
         all.dedup();
         all
     }
+
+    /// Whether the host reads column `r` of a block too, to make codes or sets of it.
+    pub(super) fn is_read_here(&self, r: Reg) -> bool {
+        self.coded.iter().any(|c| c.keys.contains(&r)) || self.predicates.iter().any(|p| p.column == r)
+    }
 }
 
 /// Who runs an instruction.

@@ -39,6 +39,14 @@ pub(super) struct Split {
     pub tables: Vec<TablePart>,
 }
 
+impl Split {
+    /// Registers of the whole program that are read of each row: inputs, group keys, floats.
+    pub(super) fn reads(&self) -> impl Iterator<Item = Reg> {
+        let floats = self.floats.iter().map(|(r, _)| *r);
+        self.inputs.iter().chain(&self.keys).copied().chain(floats)
+    }
+}
+
 /// The integers that floats become on their way to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {

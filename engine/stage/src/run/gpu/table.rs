@@ -1,13 +1,13 @@
 //! Registers of the host as columns of the device, and join tables as tables of the device.
 
-use super::super::chunk::{Chunks, Registers};
+use super::super::chunk::{Chunks, Columns, Registers};
 use super::super::{Bound, Built};
 use super::split::TablePart;
 use crate::context::Cancel;
 use crate::{Error, Result};
-use millstream_kernels::gpu::{HostColumn, HostIndex, HostTable, HostValues};
+use millstream_kernels::gpu::{Device, HostColumn, HostIndex, HostTable, HostValues, KeptColumn, Piece, RunOptions};
 use millstream_kernels::join::ByCode;
-use millstream_kernels::program::Instr;
+use millstream_kernels::program::{Instr, Reg, Type};
 use millstream_kernels::{Values, Vector, gather};
 use std::sync::Arc;
 
@@ -83,5 +83,65 @@ pub(super) fn host_column(v: &Vector, rows: usize) -> Option<HostColumn<'_>> {
         Some(valid) => Some(valid.get(..rows)?),
         None => None,
     };
-    Some(HostColumn { values, valid })
+    Some(HostColumn { values, valid, piece: None })
+}
+
+/// A column of a block as the device is given it.
+pub(super) enum Input {
+    /// From here; what it is, if it may stay there.
+    Host(Vector, Option<Piece>),
+    /// It is there.
+    Kept(Arc<KeptColumn>),
+}
+
+impl Input {
+    /// Column `c`, of type `ty`, of the `len` rows of `columns` from `start` on: what is on the device is not read. None where
+    /// a value does not fit 64 bits.
+    ///
+    /// # Errors
+    /// What reading the column raises.
+    pub(super) fn read(
+        columns: &mut dyn Columns,
+        (c, ty): (Reg, Type),
+        (start, len): (usize, usize),
+        place: &Place,
+    ) -> Result<Option<Self>> {
+        let piece = columns.piece(usize::from(c), start).filter(|_| stays(ty));
+        if let Some(kept) = piece.and_then(|p| place.device.kept(&p, len, place.moment)) {
+            return Ok(Some(Self::Kept(kept)));
+        }
+        let column = narrowed(columns.column(usize::from(c), start, len, None)?);
+        Ok(column.map(|v| Self::Host(v, piece)))
+    }
+
+    /// Its first `rows` rows.
+    pub(super) fn column(&self, rows: usize) -> Option<HostColumn<'_>> {
+        match self {
+            Self::Host(v, piece) => Some(HostColumn { piece: *piece, ..host_column(v, rows)? }),
+            Self::Kept(kept) => Some(HostColumn::new(HostValues::Kept(kept))),
+        }
+    }
+}
+
+/// Whether a column of type `ty` stays on the device as its values: of anything but integers and booleans it is given codes, or
+/// which values are null.
+pub(super) fn stays(ty: Type) -> bool {
+    matches!(ty, Type::Bool | Type::I32 | Type::I64 | Type::Decimal)
+}
+
+/// The device of a stage, and when the stage began.
+pub(super) struct Place {
+    pub device: Arc<Device>,
+    pub moment: u64,
+}
+
+impl Place {
+    pub(super) fn new(device: Arc<Device>) -> Self {
+        let moment = device.moment();
+        Self { device, moment }
+    }
+
+    pub(super) fn options(&self, cancel: &Cancel) -> RunOptions {
+        RunOptions { cancel: cancel.flag(), moment: self.moment, ..RunOptions::default() }
+    }
 }
