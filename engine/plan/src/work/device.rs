@@ -15,18 +15,22 @@ const CHUNKS_HELD: f64 = 2.0;
 
 /// None where no GPU runs the stage. `resident`: the columns of the input are on the device.
 pub fn work(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident: bool) -> Option<DeviceWork> {
-    let parts = parts(stage).ok()?;
     let Sink::Group { keys, aggregates, .. } = stage.sink() else { return None };
+    let by = Grouping::of(stage, flow, keys, cpu);
+    let parts = parts(stage, by.groups).ok()?;
     let mut walk = Walk::new(stage, flow, source);
     let rows = host(&mut walk, &parts, flow, resident);
-    let by = Grouping::of(stage, flow, keys, cpu);
     let states = aggregates.iter().map(|a| a.function.width()).sum::<usize>() as f64;
-    let mut serial = by.lookup(keys.len(), rows);
-    serial.extend(by.insert(keys.len()));
+    let coded = |t: &usize| by.lookup(1, parts.tables.get(*t).map_or(0.0, |t| Table::of(flow, t.table).rows));
+    let mut serial: Vec<Step> = parts.table_keys.iter().flat_map(coded).collect();
+    if !parts.keys.is_empty() {
+        serial.extend(by.lookup(keys.len(), rows));
+        serial.extend(by.insert(keys.len()));
+    }
     let inputs = stage.program().inputs.len();
     let sent: Vec<Reg> = parts.inputs.iter().copied().filter(|r| !(resident && usize::from(*r) < inputs)).collect();
     let floats = parts.floats.iter().map(|f| f.1).sum::<usize>();
-    serial.push(Step::new(Kernel::Pack, rows * (sent.len() + floats + usize::from(!keys.is_empty())) as f64));
+    serial.push(Step::new(Kernel::Pack, rows * (sent.len() + floats + usize::from(!parts.keys.is_empty())) as f64));
     let mut steps: Vec<Step> = parts.device.iter().filter_map(|i| device_step(i, rows, &parts, flow)).collect();
     steps.push(Step::over(Kernel::Accumulate, rows * states.max(1.0), by.groups * states.max(1.0) * CELL_BYTES));
     let mut after = by.lookup(keys.len(), by.groups);
@@ -34,7 +38,7 @@ pub fn work(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident:
     after.push(Step::over(Kernel::Accumulate, by.groups * states, by.groups * super::STATE_BYTES));
 
     let bytes = |all: &[Reg]| all.iter().map(|r| sent_bytes(stage, flow, *r)).sum::<f64>();
-    let row_bytes = bytes(&parts.inputs) + floats as f64 * 8.0 + if keys.is_empty() { 0.0 } else { 4.0 };
+    let row_bytes = bytes(&parts.inputs) + floats as f64 * 8.0 + if parts.keys.is_empty() { 0.0 } else { 4.0 };
     let tables: f64 = parts.tables.iter().map(|t| table_bytes(flow, t.table, t.columns)).sum();
     let block_bytes: f64 = (0..stage.program().inputs.len() as Reg).map(|r| width(stage.program().data_type(r))).sum();
     let group_bytes = by.groups * (4.0 + states * CELL_BYTES);
