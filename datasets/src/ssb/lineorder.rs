@@ -55,7 +55,7 @@ struct Order {
     day: u64,
     priority: usize,
     /// Cents, with discounts and taxes.
-    total: i32,
+    total: i64,
 }
 
 /// One row.
@@ -81,21 +81,20 @@ impl Order {
 
 impl Line {
     /// Cents for one piece, by TPC-H's formula.
-    fn price(&self) -> i32 {
-        90_000 + self.part / 10 % 20_001 + self.part % 1_000 * 100
+    fn price(&self) -> i64 {
+        i64::from(90_000 + self.part / 10 % 20_001 + self.part % 1_000 * 100)
     }
 
-    fn extended_price(&self) -> i32 {
-        self.price() * self.quantity
+    fn extended_price(&self) -> i64 {
+        self.price() * i64::from(self.quantity)
     }
 
-    fn revenue(&self) -> i32 {
-        // The product does not fit 32 bits.
-        (i64::from(self.extended_price()) * i64::from(100 - self.discount) / 100) as i32
+    fn revenue(&self) -> i64 {
+        self.extended_price() * i64::from(100 - self.discount) / 100
     }
 
-    fn taxed(&self) -> i32 {
-        (i64::from(self.revenue()) * i64::from(100 + self.tax) / 100) as i32
+    fn taxed(&self) -> i64 {
+        self.revenue() * i64::from(100 + self.tax) / 100
     }
 }
 
@@ -188,9 +187,10 @@ pub(super) fn columns(seed: u64, rows: &dyn Fn(&str) -> Result<u64>) -> Result<i
     Ok(move |rows| {
         let lines = table.lines(rows);
         let ints = |value: fn(&Line) -> i32| -> ArrayRef { Arc::new(Int32Array::from_iter_values(lines.iter().map(value))) };
+        let longs = |value: fn(&Line) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(lines.iter().map(value))) };
         let texts = |value: fn(&Line) -> &'static str| -> ArrayRef { Arc::new(StringViewArray::from_iter_values(lines.iter().map(value))) };
         vec![
-            ("lo_orderkey", Arc::new(Int64Array::from_iter_values(lines.iter().map(|line| line.order.key()))) as ArrayRef),
+            ("lo_orderkey", longs(|line| line.order.key())),
             ("lo_linenumber", ints(|line| (line.row - line.order.first) as i32 + 1)),
             ("lo_custkey", ints(|line| line.order.customer)),
             ("lo_partkey", ints(|line| line.part)),
@@ -199,11 +199,11 @@ pub(super) fn columns(seed: u64, rows: &dyn Fn(&str) -> Result<u64>) -> Result<i
             ("lo_orderpriority", texts(|line| words().order_priority().get_values()[line.order.priority])),
             ("lo_shippriority", ints(|_| 0)),
             ("lo_quantity", ints(|line| line.quantity)),
-            ("lo_extendedprice", ints(Line::extended_price)),
-            ("lo_ordtotalprice", ints(|line| line.order.total)),
+            ("lo_extendedprice", longs(Line::extended_price)),
+            ("lo_ordtotalprice", longs(|line| line.order.total)),
             ("lo_discount", ints(|line| line.discount)),
-            ("lo_revenue", ints(Line::revenue)),
-            ("lo_supplycost", ints(|line| line.price() * 6 / 10)),
+            ("lo_revenue", longs(Line::revenue)),
+            ("lo_supplycost", longs(|line| line.price() * 6 / 10)),
             ("lo_tax", ints(|line| line.tax)),
             ("lo_commitdate", ints(|line| dates::key(line.commit))),
             ("lo_shipmode", texts(|line| words().ship_modes().get_values()[line.mode])),

@@ -14,8 +14,8 @@
 //! The least numbers keep ten customers and one supplier a city, and two parts a brand, on average: below scale 1, which the
 //! specification does not go, the fact table shrinks and queries select the same shares of it.
 //!
-//! Keys, dates (19970305), quantities, per cents and cents are Int32, `lo_orderkey` is Int64; the rest is text, Utf8View;
-//! no column is nullable. Flags of days are 0 or 1. Words are those of TPC-H, from the crate `tpchgen`.
+//! Keys, dates (19970305), quantities and per cents are Int32, `lo_orderkey` and cents are Int64, so that engines whose sums and
+//! products have the type of their input do not overflow; the rest is text, Utf8View; no column is nullable. Flags of days are 0 or 1. Words are those of TPC-H, from the crate `tpchgen`.
 //!
 //! What differs from ssb-dbgen: numbers come from SplitMix64, so a row depends on seed, scale, table and row number only.
 //! Each seven orders have 1 to 7 lines in random order where there an order has 1 to 7 at random: so a table has exactly its
