@@ -105,6 +105,17 @@ mod tests {
     }
 
     #[test]
+    fn ssb_has_its_queries_and_tables() {
+        let ssb = suite("ssb").unwrap();
+        let ids: Vec<_> = ssb.queries.iter().map(|query| query.id.to_string()).collect();
+        let flights = [3, 3, 4, 3].into_iter().zip(1..);
+        let expected = flights.flat_map(|(queries, flight)| (1..=queries).map(move |n| format!("q{flight}.{n}")));
+        assert_eq!(ids, expected.collect::<Vec<_>>());
+        assert_eq!(ssb.tables, ["customer", "date", "lineorder", "part", "supplier"]);
+        assert_eq!(ssb.scales().collect::<Vec<_>>(), [0.01, 0.1, 1.0]);
+    }
+
+    #[test]
     fn a_first_run_is_verified() {
         for suite in suites() {
             assert!(suite.scales().any(|scale| scale == suite.scale), "{}", suite.name);

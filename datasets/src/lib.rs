@@ -24,6 +24,7 @@ pub mod nexmark;
 mod random;
 pub mod sensors;
 mod sink;
+pub mod ssb;
 pub mod tpch;
 mod write;
 

@@ -128,7 +128,7 @@ fn formats_are_read_by_name() {
 #[test]
 fn data_sets_are_found_by_name_and_know_their_files() {
     assert!(
-        matches!("tpcx".parse::<Dataset>(), Err(Error::Invalid(message)) if message.contains("tpcx") && message.contains("h2o, nexmark, tpch"))
+        matches!("tpcx".parse::<Dataset>(), Err(Error::Invalid(message)) if message.contains("tpcx") && message.contains("h2o, nexmark, ssb, tpch"))
     );
     let dir = tempfile::tempdir().unwrap();
     for dataset in Dataset::ALL {

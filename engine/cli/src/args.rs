@@ -40,6 +40,7 @@ Examples:
   millstream bench tpch                                         scale 0.1, verified, written on first use
   millstream bench tpch --scale 1 --queries q1,q6 --iterations 5 --threads 2
   millstream bench h2o --queries g3,j1 --storage memory         db-benchmark: group-bys g1 to g10, joins j1 to j5
+  millstream bench ssb --scale 1                                Star Schema Benchmark: q1.1 to q4.3
   millstream bench tpch --stages off --json stock.json          stock DataFusion, for comparison
   millstream bench windows --events 200000000                   streams: windows over readings of 100,000 sensors
   millstream bench latency                                      streams: from an event to a reader of the result
@@ -196,9 +197,9 @@ fn named_table(text: &str) -> Result<NamedTable, String> {
 #[derive(clap::Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct BenchArgs {
-    /// The suite: tpch, h2o, windows, latency, recovery or machine.
+    /// The suite: tpch, h2o, ssb, windows, latency, recovery or machine.
     pub suite: String,
-    /// Scale factor: tpch 1 is SF1 (default 0.1, for machine 1), h2o 1 is 1e7 rows (default 0.01).
+    /// Scale factor: tpch and ssb 1 are SF1 (default 0.1, for machine 1), h2o 1 is 1e7 rows (default 0.01).
     #[arg(long)]
     pub scale: Option<f64>,
     /// Rows of a stream, or of the table of machine: 20 million for windows and recovery, 2 million for latency (10 s), 64
@@ -242,15 +243,15 @@ impl Storage {
 
 #[derive(clap::Args)]
 pub struct GenerateArgs {
-    /// The suite: tpch, h2o or nexmark.
+    /// The suite: tpch, h2o, ssb or nexmark.
     pub suite: String,
-    /// Scale factor: tpch 1 is SF1 (default 0.1), h2o 1 is 1e7 rows (default 0.01), nexmark 1 is 1e6 events (default 1).
+    /// Scale factor: tpch and ssb 1 are SF1 (default 0.1), h2o 1 is 1e7 rows (default 0.01), nexmark 1 is 1e6 events (default 1).
     #[arg(long)]
     pub scale: Option<f64>,
     /// Folder to write to.
     #[arg(long)]
     pub out: PathBuf,
-    /// Other rows of the same kind, for h2o; answers are known for the default only.
+    /// Other rows of the same kind, for h2o and ssb; answers are known for the default only.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }

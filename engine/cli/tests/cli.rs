@@ -183,13 +183,15 @@ fn bad_usage_is_code_2() {
     fails(&millstream(&["sql", "-c", "select 1", "--table", "nonsense"]), 2, &["NAME=PATH"]);
     fails(&millstream(&["sql", "-c", "select 1", "--format", "xml"]), 2, &["xml"]);
     fails(&millstream(&["sql", "-c", ""]), 2, &["no statement"]);
-    fails(&millstream(&["bench", "tpcx"]), 2, &["tpcx", "tpch", "h2o"]);
+    fails(&millstream(&["bench", "tpcx"]), 2, &["tpcx", "tpch", "h2o", "ssb"]);
     fails(&millstream(&["bench", "tpch", "--queries", "q99"]), 2, &["q99", "q22"]);
     fails(&millstream(&["bench", "h2o", "--queries", "q1"]), 2, &["q1", "g10", "j5"]);
     fails(&millstream(&["bench", "h2o", "--scale", "1000"]), 2, &["1000", "100"]);
-    fails(&millstream(&["generate", "tpcx", "--out", "x"]), 2, &["tpcx", "tpch", "h2o"]);
+    fails(&millstream(&["generate", "tpcx", "--out", "x"]), 2, &["tpcx", "tpch", "h2o", "ssb"]);
     fails(&millstream(&["generate", "tpch", "--out", "x", "--seed", "1"]), 2, &["seed"]);
     fails(&millstream(&["generate", "h2o", "--out", "x", "--scale", "0"]), 2, &["scale of h2o"]);
+    fails(&millstream(&["bench", "ssb", "--queries", "q1"]), 2, &["q1", "q1.1", "q4.3"]);
+    fails(&millstream(&["generate", "ssb", "--out", "x", "--scale", "0"]), 2, &["scale of ssb"]);
     fails(&millstream(&["sql", "-c", "select 1", "--memory-limit", "4XB"]), 2, &["XB", "GiB"]);
     fails(&millstream(&["sql", "-c", "select 1", "--threads", "0"]), 2, &["--threads"]);
     fails(&millstream(&["frobnicate"]), 2, &["frobnicate"]);

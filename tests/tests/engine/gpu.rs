@@ -192,6 +192,12 @@ const QUERIES: &[(&str, Expect)] = &[
     ("select count(*), sum(a), min(a) from (values (1), (null), (3)) x(a)", Expect::Gpu),
     ("select sum(v * weight), count(*) from t join dim on k = dk where name like 'n1%' or name is null", Expect::Gpu),
     ("select name, count(*), sum(v) from t join dim on k = dk group by name", Expect::Gpu),
+    ("select weight, name, count(*), sum(v) from t join dim on k = dk group by weight, name", Expect::Gpu),
+    ("select upper(name), min(v), sum(weight) from t join dim on k = dk group by upper(name)", Expect::Gpu),
+    (
+        "select a.name, b.name, count(*), sum(v), max(d) from t join dim a on k = a.dk join dim b on k + 2 = b.dk group by a.name, b.name",
+        Expect::Gpu,
+    ),
     ("select name, s, sum(weight) from t join dim on k = dk where upper(name) <> upper(s) group by name, s", Expect::Gpu),
     ("select count(*), sum(weight), count(name) from dim right join t on k = dk", Expect::Gpu),
     ("select count(*), sum(v) from t where k in (select dk from dim where name is not null)", Expect::Gpu),
@@ -202,6 +208,7 @@ const QUERIES: &[(&str, Expect)] = &[
     ("select b, sum(w), max(w), min(w), count(w) from t group by b", Expect::Part),
     ("select k, w, count(*) from t where w > 40 group by k, w", Expect::Part),
     ("select s, sum(v) from empty group by s", Expect::NoRows),
+    ("select name, sum(v) from t join dim on k = dk where dk > 1000 group by name", Expect::NoRows),
     ("select count(*), sum(v), max(d) from empty", Expect::NoRows),
     ("select count(*), sum(v) from t where s = 'nobody'", Expect::NoRows),
 ];

@@ -29,6 +29,7 @@ mod sets;
 mod slt;
 mod sort;
 mod spill;
+mod ssb;
 mod stores;
 mod streams;
 mod top;

@@ -1,10 +1,10 @@
-//! The plan of every query of TPC-H and h2o, as text: what is a stage, what it probes, what stays stock.
+//! The plan of every query of TPC-H, h2o and ssb, as text: what is a stage, what it probes, what stays stock.
 //!
 //! After a change that is meant: `MILLSTREAM_WRITE_SNAPSHOTS=1 cargo test --release --workspace --test engine -- plans`.
 
-use crate::world::{session, session_h2o, suite_h2o, suite_tpch};
+use crate::world::{session, session_h2o, session_ssb, suite_h2o, suite_ssb, suite_tpch};
 use datafusion::physical_plan::ExecutionPlan;
-use millstream::{Preference, Session};
+use millstream::{Options, Preference, Session};
 use millstream_benches::Suite;
 use millstream_stage::StageExec;
 use millstream_stage::program::Instr;
@@ -54,4 +54,9 @@ async fn tpch_plans_are_as_they_were() {
 #[tokio::test(flavor = "multi_thread")]
 async fn h2o_plans_are_as_they_were() {
     as_they_were(suite_h2o(), session_h2o(true, Preference::Auto).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ssb_plans_are_as_they_were() {
+    as_they_were(suite_ssb(), session_ssb(Options { device: Preference::Auto, ..Options::default() }).await).await;
 }

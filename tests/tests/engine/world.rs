@@ -1,4 +1,4 @@
-//! TPC-H and h2o at scale 0.01 in temporary folders, written once for all tests; rows and plans as text.
+//! TPC-H, h2o and ssb at scale 0.01 in temporary folders, written once for all tests; rows and plans as text.
 
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::displayable;
@@ -35,6 +35,11 @@ fn data_h2o() -> PathBuf {
     written(&DATA, Dataset::H2o)
 }
 
+fn data_ssb() -> PathBuf {
+    static DATA: OnceLock<TempDir> = OnceLock::new();
+    written(&DATA, Dataset::Ssb)
+}
+
 fn written(folder: &OnceLock<TempDir>, dataset: Dataset) -> PathBuf {
     let dir = folder.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -52,6 +57,10 @@ pub fn suite_h2o() -> &'static Suite {
     suite("h2o").expect("the suite is embedded")
 }
 
+pub fn suite_ssb() -> &'static Suite {
+    suite("ssb").expect("the suite is embedded")
+}
+
 /// A session over the TPC-H tables.
 pub async fn session(stages: bool, device: Preference) -> Session {
     session_over(suite_tpch(), &data(), stages, device).await
@@ -62,8 +71,18 @@ pub async fn session_h2o(stages: bool, device: Preference) -> Session {
     session_over(suite_h2o(), &data_h2o(), stages, device).await
 }
 
+/// A session over the tables of the Star Schema Benchmark.
+pub async fn session_ssb(options: Options) -> Session {
+    session_with(suite_ssb(), &data_ssb(), options).await
+}
+
 async fn session_over(suite: &Suite, data: &Path, stages: bool, device: Preference) -> Session {
-    let session = Session::with_options(Options { threads: 2, stages, device, ..Options::default() }).expect("a session");
+    session_with(suite, data, Options { stages, device, ..Options::default() }).await
+}
+
+/// On two threads.
+async fn session_with(suite: &Suite, data: &Path, options: Options) -> Session {
+    let session = Session::with_options(Options { threads: 2, ..options }).expect("a session");
     for t in suite.tables {
         let path = data.join(format!("{t}.parquet"));
         session.register(t, &path.to_string_lossy()).await.expect("a table");

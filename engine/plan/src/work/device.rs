@@ -17,10 +17,13 @@ const CHUNKS_HELD: f64 = 2.0;
 /// None where no GPU runs the stage. `resident`: of each column of the input, the share that is on the device; `sunk`: what the
 /// sink does on the host, if it is the host's.
 pub fn work(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident: &[f64], sunk: &[Step]) -> Option<DeviceWork> {
-    match parts(stage) {
-        Ok(parts) => groups(stage, flow, source, cpu, resident, &parts),
-        Err(_) => rows(stage, flow, source, resident, sunk),
+    if let Sink::Group { keys, .. } = stage.sink() {
+        let by = Grouping::of(stage, flow, keys, cpu);
+        if let Ok(parts) = parts(stage, by.groups) {
+            return groups(stage, flow, source, &by, resident, &parts);
+        }
     }
+    rows(stage, flow, source, resident, sunk)
 }
 
 /// Filters, probes and values on the device, block by block; the rest and the sink on the host, for the rows that survive.
@@ -77,23 +80,23 @@ fn survivors(stage: &StageExec, flow: &Flow, rest: &[Instr]) -> f64 {
 }
 
 /// All of the program, and the groups, on the device; the codes of keys and what the device has no instruction for on the host.
-fn groups(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident: &[f64], parts: &Parts) -> Option<DeviceWork> {
+fn groups(stage: &StageExec, flow: &Flow, source: Source, by: &Grouping, resident: &[f64], parts: &Parts) -> Option<DeviceWork> {
     let Sink::Group { keys, aggregates, .. } = stage.sink() else { return None };
     let mut walk = Walk::new(stage, flow, source);
-    let by = Grouping::of(stage, flow, keys, cpu);
     let direct = direct_codes(stage);
     let (groups, codes_there) = direct.map_or((by.groups, 0.0), |(codes, share)| (f64::from(codes), share));
     let rows = host(&mut walk, parts, flow, resident, codes_there);
     let states = aggregates.iter().map(|a| a.function.width()).sum::<usize>() as f64;
-    let mut serial = vec![];
-    if direct.is_none() {
+    let coded = |t: &usize| by.lookup(1, parts.tables.get(*t).map_or(0.0, |t| Table::of(flow, t.table).rows));
+    let mut serial: Vec<Step> = parts.table_keys.iter().flat_map(coded).collect();
+    if direct.is_none() && !parts.keys.is_empty() {
         serial.extend(by.lookup(keys.len(), rows));
         serial.extend(by.insert(keys.len()));
     }
     let there = |r: &Reg| resident.get(usize::from(*r)).copied().unwrap_or(0.0);
     let sent = parts.inputs.iter().map(|r| 1.0 - there(r)).sum::<f64>();
     let floats = parts.floats.iter().map(|f| f.1).sum::<usize>();
-    walk.push(Kernel::Pack, rows * (sent + floats as f64 + if keys.is_empty() { 0.0 } else { 1.0 - codes_there }));
+    walk.push(Kernel::Pack, rows * (sent + floats as f64 + if parts.keys.is_empty() { 0.0 } else { 1.0 - codes_there }));
     let mut steps: Vec<Step> = parts.device.iter().filter_map(|i| device_step(i, rows, &parts.tables, flow)).collect();
     steps.push(Step::over(Kernel::Accumulate, rows * states.max(1.0), groups * states.max(1.0) * CELL_BYTES));
     let mut after = by.lookup(keys.len(), by.groups);
@@ -101,7 +104,7 @@ fn groups(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident: &
     after.push(Step::over(Kernel::Accumulate, by.groups * states, by.groups * super::STATE_BYTES));
 
     let bytes = |all: &[Reg]| all.iter().map(|r| sent_bytes(stage, flow, *r)).sum::<f64>();
-    let row_bytes = bytes(&parts.inputs) + floats as f64 * 8.0 + if keys.is_empty() { 0.0 } else { 4.0 };
+    let row_bytes = bytes(&parts.inputs) + floats as f64 * 8.0 + if parts.keys.is_empty() { 0.0 } else { 4.0 };
     let tables: f64 = parts.tables.iter().map(|t| table_bytes(flow, t.table, t.columns)).sum();
     let block_bytes: f64 = (0..stage.program().inputs.len() as Reg).map(|r| width(stage.program().data_type(r))).sum();
     let group_bytes = groups * (4.0 + states * CELL_BYTES);

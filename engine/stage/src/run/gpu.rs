@@ -44,7 +44,7 @@ pub fn covers(stage: &StageExec) -> Result<String, String> {
     let (program, sink) = (stage.program(), stage.sink());
     let refused = split::refusal(program, sink);
     if refused.is_none() {
-        let split = split::split(program, sink, &vec![true; stage.builds().len()]).map_err(|e| e.to_string())?;
+        let split = split::split(program, sink, &vec![true; stage.builds().len()], true).map_err(|e| e.to_string())?;
         let host = split.host.iter().chain(split.tables.iter().flat_map(|t| &t.instrs)).count();
         return Ok(format!("{} instructions on the device, {host} on the host", split.device.instrs.len()));
     }

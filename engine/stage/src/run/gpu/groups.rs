@@ -14,7 +14,7 @@ use super::super::sink::{Computed, GroupSink, RowsSink};
 use super::super::{Bound, vector_size};
 use super::floats;
 use super::keys::DirectKeys;
-use super::split::{self, Form, Made, Split};
+use super::split::{self, Form, Made, Split, TableKey};
 use super::table::{DeviceTable, Input, Place, host_column, narrowed};
 use super::{Opening, device};
 use crate::context::Cancel;
@@ -31,6 +31,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of blocks that wait for the device's answer, at most.
 pub(super) const PENDING_BYTES_MAX: usize = 256 << 20;
+
+/// Groups that keys of tables may make together, whether they have rows or not: few enough for an array of them to cost less
+/// than probing the tables on the host.
+pub(super) const TABLE_GROUPS_MAX: u32 = 1 << 16;
 
 /// What went wrong, by who deals with it.
 enum Failure {
@@ -67,6 +71,8 @@ pub(in crate::run) struct DeviceGroups {
     tables: Vec<DeviceTable>,
     /// Codes of the keys, where they need not be looked up.
     direct: Option<DirectKeys>,
+    /// How many codes each key of a table has.
+    cardinalities: Vec<u32>,
     cancel: Cancel,
     metrics: GpuMetrics,
     fallbacks: Fallbacks,
@@ -108,12 +114,17 @@ impl DeviceGroups {
         let place = Place::new(device(class, memory_bytes)?);
         let program = &whole.program;
         let mut can_probe: Vec<bool> = whole.tables.iter().map(|t| t.table.is_unique() && t.table.origin().is_some()).collect();
-        let (split, tables) = loop {
-            let split = split::split(program, sink, &can_probe)?;
+        let mut keys_of_tables = true;
+        let (split, tables, cardinalities) = loop {
+            let split = split::split(program, sink, &can_probe, keys_of_tables)?;
             let ready: Vec<_> = split.tables.iter().map(|part| DeviceTable::new(part, &whole, &cancel)).collect();
             let refused: Vec<u16> = split.tables.iter().zip(&ready).filter(|(_, t)| t.is_none()).map(|(part, _)| part.table).collect();
             if refused.is_empty() {
-                break (split, ready.into_iter().flatten().collect());
+                let tables: Vec<DeviceTable> = ready.into_iter().flatten().collect();
+                match cardinalities(&split.table_keys, &tables) {
+                    Some(cardinalities) => break (split, tables, cardinalities),
+                    None => keys_of_tables = false,
+                }
             }
             // A table whose keys have no codes is probed on the host.
             refused.iter().for_each(|t| can_probe[usize::from(*t)] = false);
@@ -136,6 +147,7 @@ impl DeviceGroups {
             host,
             tables,
             direct,
+            cardinalities,
             cancel,
             metrics,
             fallbacks,
@@ -230,12 +242,33 @@ impl DeviceGroups {
         let mut program = self.split.device.clone();
         program.constants = self.whole.values.clone();
         let codes = self.direct.as_ref().map_or(groups.max(1).next_power_of_two(), |d| d.codes as usize);
-        for (_, cardinality) in &mut program.keys {
-            *cardinality = u32::try_from(codes).map_err(|_| Failure::Device(Fallback::DeviceMemory))?;
+        for (n, (_, cardinality)) in program.keys.iter_mut().enumerate() {
+            *cardinality = match self.cardinalities.get(n) {
+                Some(of_table) => *of_table,
+                None => u32::try_from(codes).map_err(|_| Failure::Device(Fallback::DeviceMemory))?,
+            };
         }
         let tables = self.tables.iter().map(DeviceTable::host).collect::<Option<Vec<_>>>().ok_or(NO_COLUMN)?;
         let options = RunOptions { writers: self.threads, ..self.place.options(&self.cancel) };
         Ok((Arc::new(self.place.device.prepare(program, &tables, options)?), codes))
+    }
+
+    /// The keys of groups of a run, one column a key.
+    fn keys(&self, state: &State, partials: &GroupPartials, groups: &[usize]) -> Result<Vec<Vector>> {
+        if self.split.table_keys.is_empty() {
+            let ids: Vec<u32> = groups.iter().map(|g| *g as u32).collect();
+            return Ok(match &self.direct {
+                Some(direct) => direct.keys(&ids),
+                None => state.groups.keys(&ids)?,
+            });
+        }
+        let codes: Vec<Vec<u32>> = groups.iter().map(|g| partials.codes(*g)).collect();
+        let mut columns = vec![];
+        for (n, key) in self.split.table_keys.iter().enumerate() {
+            let ids: Vec<u32> = codes.iter().map(|of_group| of_group[n]).collect();
+            columns.extend(self.tables[key.table].codes()[key.code].keys(&ids)?);
+        }
+        Ok(columns)
     }
 
     /// Ends the run and adds its groups to `sink`: nothing is pending then.
@@ -245,11 +278,7 @@ impl DeviceGroups {
         let partials = run.finish()?;
         self.metrics.add(&partials.timings);
         let groups: Vec<usize> = (0..partials.rows.len()).filter(|g| partials.rows[*g] > 0).collect();
-        let ids: Vec<u32> = groups.iter().map(|g| *g as u32).collect();
-        let keys = match &self.direct {
-            Some(direct) => direct.keys(&ids),
-            None => state.groups.keys(&ids)?,
-        };
+        let keys = self.keys(state, &partials, &groups)?;
         let computed: Vec<Computed> = self.split.made.iter().map(|made| computed(*made, &groups, &partials, &exponents)).collect();
         sink.absorb(&keys, groups.len(), &computed)?;
         self.metrics.rows.add(state.pending.iter().map(Owed::rows).sum());
@@ -257,6 +286,15 @@ impl DeviceGroups {
         state.pending_bytes = 0;
         Ok(())
     }
+}
+
+/// How many codes each key has; none where that makes too many groups.
+fn cardinalities(keys: &[TableKey], tables: &[DeviceTable]) -> Option<Vec<u32>> {
+    // A table without rows has no codes, and no row finds one.
+    let codes = |key: &TableKey| u32::try_from(tables.get(key.table)?.codes().get(key.code)?.len().max(1)).ok();
+    let all = keys.iter().map(codes).collect::<Option<Vec<u32>>>()?;
+    let groups = all.iter().try_fold(1u32, |groups, codes| groups.checked_mul(*codes))?;
+    (groups <= TABLE_GROUPS_MAX).then_some(all)
 }
 
 /// A state of `groups`, from the aggregates that the device made for it.

@@ -1,6 +1,6 @@
 //! What a stage would do on a GPU and what beside it, from the plan alone: for the planner's prices.
 
-use super::groups::PENDING_BYTES_MAX;
+use super::groups::{PENDING_BYTES_MAX, TABLE_GROUPS_MAX};
 use super::select::{self, Lookup};
 use super::split::{Form, refusal, split};
 use crate::exec::StageExec;
@@ -19,8 +19,10 @@ pub struct Parts {
     pub device: Vec<Instr>,
     /// Registers of the program that go to the device.
     pub inputs: Vec<Reg>,
-    /// Registers of the program that are group keys: their codes go to the device.
+    /// Registers of the program that are group keys of which the host makes codes, row by row: they go to the device.
     pub keys: Vec<Reg>,
+    /// Else, key by key, the table whose rows get codes, by its place in `tables`.
+    pub table_keys: Vec<usize>,
     /// Floats that become integers on their way to the device, and how many columns of them.
     pub floats: Vec<(Reg, usize)>,
     /// The tables that the device probes; `device` numbers them by their place here.
@@ -81,16 +83,17 @@ pub fn row_parts(stage: &StageExec) -> Option<RowParts> {
     })
 }
 
-/// As [`covers`](super::covers), in full, of a group stage whose groups the device makes.
+/// As [`covers`](super::covers), in full, of a group stage whose groups the device makes. `groups`: about how many there will be.
 ///
 /// # Errors
 /// Why no GPU can run the stage.
-pub fn parts(stage: &StageExec) -> Result<Parts, String> {
+pub fn parts(stage: &StageExec, groups: f64) -> Result<Parts, String> {
     if let Some(why) = refusal(stage.program(), stage.sink()) {
         return Err(why);
     }
-    let split = split(stage.program(), stage.sink(), &vec![true; stage.builds().len()]).map_err(|e| e.to_string())?;
-    let tables = split.tables.iter().map(|t| TableColumns { table: t.table, columns: t.columns.len() }).collect();
+    let keys_of_tables = groups <= f64::from(TABLE_GROUPS_MAX);
+    let split = split(stage.program(), stage.sink(), &vec![true; stage.builds().len()], keys_of_tables).map_err(|e| e.to_string())?;
+    let tables = split.tables.iter().map(|t| TableColumns { table: t.table, columns: t.columns.len() + t.codes.len() }).collect();
     let columns = |form: &Form| if *form == Form::Halves { 2 } else { 1 };
     let floats = split.floats.iter().map(|(r, form)| (*r, columns(form))).collect();
     Ok(Parts {
@@ -99,6 +102,7 @@ pub fn parts(stage: &StageExec) -> Result<Parts, String> {
         device: split.device.instrs,
         inputs: split.inputs,
         keys: split.keys,
+        table_keys: split.table_keys.iter().map(|k| k.table).collect(),
         tables,
         chunk_bytes: RunOptions::default().chunk_bytes_max,
         pending_bytes: PENDING_BYTES_MAX,

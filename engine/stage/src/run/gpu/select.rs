@@ -299,7 +299,7 @@ impl Parts<'_> {
         for i in &mut self.instrs {
             match i {
                 Instr::Probe(p) => {
-                    tables.push(TablePart { table: p.table, instrs: vec![], columns: vec![] });
+                    tables.push(TablePart { table: p.table, instrs: vec![], columns: vec![], codes: vec![] });
                     p.table = tables.len() as u16 - 1;
                 }
                 Instr::Gather { table, column, out, .. } => {

@@ -6,7 +6,8 @@
 //! join table ── over its rows ──> columns ┴─> device ──> groups
 //! ```
 //!
-//! Strings, floats, calls and group keys are the host's; floats that are added up or compared become integers there
+//! Group keys that each come from one table that the device probes are numbered there, and the device groups by the numbers.
+//! Strings, floats, calls and other group keys are the host's; floats that are added up or compared become integers there
 //! ([`super::floats`]). What is computed from one table alone
 //! (`p_type LIKE 'PROMO%'`) is computed once a table row and gathered by the device, as long as the
 //! device probes that table. A filter runs on the host where its condition is there anyway, or where a
@@ -27,8 +28,10 @@ pub(super) struct Split {
     pub host: Vec<Instr>,
     /// Registers of the whole program that are the device's inputs, in their order.
     pub inputs: Vec<Reg>,
-    /// Registers of the group keys. Their codes are the device's input after `inputs`.
+    /// Registers of the group keys where the host makes codes of them, the device's input after `inputs`.
     pub keys: Vec<Reg>,
+    /// Else what each key is a code of.
+    pub table_keys: Vec<TableKey>,
     /// What the device runs; constants and the number of codes are known when it starts.
     pub device: DeviceProgram,
     /// Floats to aggregate, and the integers that they become: the device's inputs after the codes.
@@ -76,6 +79,15 @@ pub(super) enum Made {
     Ordered(usize),
 }
 
+/// A group key that the rows of one table decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TableKey {
+    /// The table, in the device's numbers.
+    pub table: usize,
+    /// Its place in the table's codes.
+    pub code: usize,
+}
+
 /// A join table on the device.
 pub(super) struct TablePart {
     /// Its number in the stage.
@@ -84,6 +96,8 @@ pub(super) struct TablePart {
     pub instrs: Vec<Instr>,
     /// The registers that become the columns of the device's table.
     pub columns: Vec<Reg>,
+    /// The group keys whose codes are its columns after those.
+    pub codes: Vec<Reg>,
 }
 
 /// Why no split makes the stage's program one for the device, if so.
@@ -116,14 +130,14 @@ pub(super) fn refusal(program: &Program, sink: &Sink) -> Option<String> {
 }
 
 /// Splits the program of a group stage that [`refusal`] lets through. `can_probe`, by table: whether the
-/// device may probe it, as far as is known.
+/// device may probe it, as far as is known. `keys_of_tables`: keys that come from tables may be numbered there.
 ///
 /// # Errors
 /// `Bug` for a program that reads what it does not write.
-pub(super) fn split(program: &Program, sink: &Sink, can_probe: &[bool]) -> Result<Split> {
+pub(super) fn split(program: &Program, sink: &Sink, can_probe: &[bool], keys_of_tables: bool) -> Result<Split> {
     let mut on_device = can_probe.to_vec();
     loop {
-        let mut places = Places::new(program, sink, on_device)?;
+        let mut places = Places::new(program, sink, on_device, keys_of_tables)?;
         match places.settle() {
             None => return places.parts(sink),
             Some(table) => {
@@ -155,6 +169,8 @@ struct Places<'a> {
     program: &'a Program,
     /// By table: whether the device probes it.
     on_device: Vec<bool>,
+    /// Each group key comes from a table and is numbered there.
+    keys_of_tables: bool,
     /// The table whose rows alone decide a register.
     table_of: Vec<Option<u16>>,
     constant: Vec<bool>,
@@ -165,7 +181,7 @@ struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    fn new(program: &'a Program, sink: &Sink, mut on_device: Vec<bool>) -> Result<Self> {
+    fn new(program: &'a Program, sink: &Sink, mut on_device: Vec<bool>, keys_of_tables: bool) -> Result<Self> {
         let registers = program.types.len();
         let (mut table_of, mut constant, mut host) = (vec![None; registers], vec![false; registers], vec![false; registers]);
         let mut hoists = vec![false; on_device.len()];
@@ -193,8 +209,10 @@ impl<'a> Places<'a> {
         }
         let Sink::Group { keys, aggregates, .. } = sink else { return Err(Error::bug("group sink expected")) };
         let counted = aggregates.iter().flat_map(|a| a.args.iter().copied()).filter(|r| !is_device(program.ty(*r)));
+        let keys_of_tables = keys_of_tables && !keys.is_empty() && keys.iter().all(|k| table_of[usize::from(*k)].is_some());
+        let keys = if keys_of_tables { &[] } else { keys.as_slice() };
         keys.iter().copied().chain(counted).for_each(|r| host[usize::from(r)] = true);
-        Ok(Self { program, on_device, table_of, constant, host, host_filter: vec![false; program.instrs.len()] })
+        Ok(Self { program, on_device, keys_of_tables, table_of, constant, host, host_filter: vec![false; program.instrs.len()] })
     }
 
     /// Spreads what the host must compute to what that reads. A table that the device cannot probe
@@ -244,14 +262,15 @@ impl<'a> Places<'a> {
         let Sink::Group { keys, aggregates, .. } = sink else { return Err(Error::bug("group sink expected")) };
         let mut reads: Vec<Reg> = aggregates.iter().flat_map(|a| a.args.iter().copied().chain(a.filter)).collect();
         let floats = floats(self.program, aggregates);
-        let (mut instrs, mut tables) = self.device(&mut reads);
+        let (keys, of_tables) = if self.keys_of_tables { (vec![], keys.as_slice()) } else { (keys.clone(), &[][..]) };
+        let (mut instrs, mut tables, table_keys) = self.device(&mut reads, of_tables);
         let written: Vec<Reg> = instrs.iter().flat_map(writes).collect();
         let mut inputs: Vec<Reg> = reads.into_iter().filter(|r| !written.contains(r)).collect();
         inputs.sort_unstable();
         inputs.dedup();
         tables.iter_mut().for_each(|t| t.instrs = self.over_table(t));
 
-        let host = self.host_part(inputs.iter().chain(keys).copied().chain(floats.iter().map(|(r, _)| *r)).collect());
+        let host = self.host_part(inputs.iter().chain(&keys).copied().chain(floats.iter().map(|(r, _)| *r)).collect());
         // The device's registers: inputs, the code of the group, floats, everything else.
         let code = inputs.len() as Reg;
         let first_float = code + Reg::from(!keys.is_empty());
@@ -268,6 +287,9 @@ impl<'a> Places<'a> {
             None => unknown = Some(*r),
         };
         instrs.iter_mut().for_each(|i| i.each_register(&mut number));
+        let mut keyed: Vec<(Reg, u32)> = if keys.is_empty() { vec![] } else { vec![(code, 1)] };
+        keyed.extend(table_keys.iter().enumerate().map(|(n, _)| (self.code_register(n), 1)));
+        keyed.iter_mut().skip(keys.len().min(1)).for_each(|(r, _)| number(r));
         let (mut of_groups, mut made) = (vec![], vec![]);
         for call in aggregates {
             let (mut arg, mut filter) = (call.args.first().copied(), call.filter);
@@ -285,13 +307,11 @@ impl<'a> Places<'a> {
         let mut types: Vec<Type> = inputs.iter().map(|r| self.program.ty(*r)).collect();
         // Of any other type only the validity goes to the device.
         types.iter_mut().filter(|t| !is_device(**t)).for_each(|t| *t = Type::Bool);
-        let has_keys = !keys.is_empty();
-        types.extend(has_keys.then_some(Type::I32));
+        types.extend((!keys.is_empty()).then_some(Type::I32));
         types.extend(std::iter::repeat_n(Type::I64, width));
-        let keyed = if has_keys { vec![(code, 1)] } else { vec![] };
         let device =
             DeviceProgram { inputs: types, instrs, constants: vec![], keys: keyed, aggregates: of_groups, outputs: vec![], sets: vec![] };
-        Ok(Split { host, inputs, keys: keys.clone(), device, floats, made, tables })
+        Ok(Split { host, inputs, keys, table_keys, device, floats, made, tables })
     }
 
     /// What the host runs so that `read` is there.
@@ -308,9 +328,14 @@ impl<'a> Places<'a> {
         host
     }
 
-    /// The device's instructions, still in the program's registers, and the tables they gather from.
-    /// `reads` holds what the sink reads, and then all that is read.
-    fn device(&self, reads: &mut Vec<Reg>) -> (Vec<Instr>, Vec<TablePart>) {
+    /// The register of a table key's codes, past those of the program.
+    fn code_register(&self, key: usize) -> Reg {
+        (self.program.types.len() + key) as Reg
+    }
+
+    /// The device's instructions, still in the program's registers, the tables they gather from, and where `keys` are
+    /// in those. `reads` holds what the sink reads, and then all that is read.
+    fn device(&self, reads: &mut Vec<Reg>, keys: &[Reg]) -> (Vec<Instr>, Vec<TablePart>, Vec<TableKey>) {
         let program = self.program;
         let probes = program.instrs.iter().filter_map(|i| match i {
             Instr::Probe(p) if self.on_device[usize::from(p.table)] => Some(p),
@@ -320,7 +345,7 @@ impl<'a> Places<'a> {
         let mut tables = vec![];
         for p in probes {
             rows_of.insert(p.table, (tables.len() as u16, p.rows));
-            tables.push(TablePart { table: p.table, instrs: vec![], columns: vec![] });
+            tables.push(TablePart { table: p.table, instrs: vec![], columns: vec![], codes: vec![] });
         }
         let mut instrs = vec![];
         for (at, i) in program.instrs.iter().enumerate().rev() {
@@ -348,12 +373,21 @@ impl<'a> Places<'a> {
             instrs.push(i);
         }
         instrs.reverse();
-        (instrs, tables)
+        let mut found = vec![];
+        for (n, key) in keys.iter().enumerate() {
+            let Some((table, rows)) = self.table_of[usize::from(*key)].and_then(|t| rows_of.get(&t)).copied() else { continue };
+            let part: &mut TablePart = &mut tables[usize::from(table)];
+            let column = (part.columns.len() + part.codes.len()) as u16;
+            found.push(TableKey { table: usize::from(table), code: part.codes.len() });
+            part.codes.push(*key);
+            instrs.push(Instr::Gather { table, column, rows, out: self.code_register(n) });
+        }
+        (instrs, tables, found)
     }
 
     /// What computes the columns of a table from its rows.
     fn over_table(&self, part: &TablePart) -> Vec<Instr> {
-        let mut wanted = part.columns.clone();
+        let mut wanted = [part.columns.as_slice(), &part.codes].concat();
         let mut out = vec![];
         for i in self.program.instrs.iter().rev() {
             let Some(r) = i.out().filter(|r| wanted.contains(r)) else { continue };

@@ -6,6 +6,7 @@ use super::split::TablePart;
 use crate::context::Cancel;
 use crate::{Error, Result};
 use millstream_kernels::gpu::{Device, HostColumn, HostIndex, HostTable, HostValues, KeptColumn, Piece, RunOptions};
+use millstream_kernels::group::Groups;
 use millstream_kernels::join::ByCode;
 use millstream_kernels::program::{Instr, Reg, Type};
 use millstream_kernels::{Values, Vector, gather};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub(super) struct DeviceTable {
     built: Arc<Built>,
     columns: Vec<Vector>,
+    /// What the codes of its group keys stand for.
+    codes: Vec<Groups>,
 }
 
 impl DeviceTable {
@@ -23,8 +26,22 @@ impl DeviceTable {
     pub(super) fn new(part: &TablePart, bound: &Arc<Bound>, cancel: &Cancel) -> Option<Self> {
         let built = Arc::clone(bound.tables.get(usize::from(part.table))?);
         built.table.by_code()?;
-        let columns = columns(part, bound, &built, cancel).ok()?.into_iter().map(narrowed).collect::<Option<Vec<_>>>()?;
-        Some(Self { built, columns })
+        let mut columns = columns(part, bound, &built, cancel).ok()?;
+        let mut codes = vec![];
+        for (key, values) in part.codes.iter().zip(columns.split_off(part.columns.len())) {
+            let mut groups = Groups::new(&[bound.program.key_type(*key)]);
+            let mut ids = vec![];
+            groups.ids(&[&values], built.table.rows(), &mut ids).ok()?;
+            columns.push(Vector::new(Values::I32(ids.into_iter().map(|id| id as i32).collect::<Vec<_>>().into())));
+            codes.push(groups);
+        }
+        let columns = columns.into_iter().map(narrowed).collect::<Option<Vec<_>>>()?;
+        Some(Self { built, columns, codes })
+    }
+
+    /// What the codes of its group keys stand for, key by key.
+    pub(super) fn codes(&self) -> &[Groups] {
+        &self.codes
     }
 
     /// As the device takes it.
@@ -54,7 +71,7 @@ fn columns(part: &TablePart, bound: &Arc<Bound>, built: &Built, cancel: &Cancel)
             i => chunks.step(i, &mut regs)?,
         }
     }
-    part.columns.iter().map(|r| Ok(gather::expand(regs.get(*r)?, rows)?)).collect()
+    part.columns.iter().chain(&part.codes).map(|r| Ok(gather::expand(regs.get(*r)?, rows)?)).collect()
 }
 
 /// A register as the device takes it: integers of at most 64 bits and booleans as they are, of anything

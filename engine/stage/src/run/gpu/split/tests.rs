@@ -46,7 +46,7 @@ fn joined(kind: JoinKind) -> Program {
 #[test]
 fn a_predicate_on_a_tables_strings_is_computed_once_a_table_row() {
     let p = joined(JoinKind::Inner);
-    let s = split(&p, &group(vec![], AggregateFunction::Sum, Some(6)), &[true]).unwrap();
+    let s = split(&p, &group(vec![], AggregateFunction::Sum, Some(6)), &[true], true).unwrap();
     assert_eq!((s.host.len(), s.inputs.as_slice()), (0, [0, 1].as_slice()));
     assert_eq!(s.tables[0].instrs, p.instrs[1..3]);
     assert_eq!(s.tables[0].columns, [4]);
@@ -64,7 +64,7 @@ fn a_table_that_the_device_cannot_probe_is_probed_by_the_host() {
     for (kind, can_probe) in [(JoinKind::Inner, false), (JoinKind::ProbeOuter, true)] {
         // Of an outer probe the string of a row without a match is null: no table row says so.
         let p = joined(kind);
-        let s = split(&p, &group(vec![], AggregateFunction::Sum, Some(6)), &[can_probe]).unwrap();
+        let s = split(&p, &group(vec![], AggregateFunction::Sum, Some(6)), &[can_probe], true).unwrap();
         assert_eq!(s.host, p.instrs[..3], "{kind:?}");
         assert!(s.tables.is_empty());
         assert_eq!(s.inputs, [1, 4]);
@@ -73,12 +73,34 @@ fn a_table_that_the_device_cannot_probe_is_probed_by_the_host() {
 }
 
 #[test]
-fn a_key_from_a_table_brings_its_probe_to_the_host() {
+fn a_key_from_a_table_is_numbered_there() {
     let p = joined(JoinKind::Inner);
-    let s = split(&p, &group(vec![3], AggregateFunction::Sum, Some(6)), &[true]).unwrap();
-    assert_eq!((s.keys.as_slice(), s.host.as_slice()), ([3].as_slice(), &p.instrs[..3]));
-    // The codes of the keys are the last input.
-    assert_eq!((s.device.keys.as_slice(), s.device.inputs.len()), ([(2, 1)].as_slice(), 3));
+    let s = split(&p, &group(vec![3], AggregateFunction::Sum, Some(6)), &[true], true).unwrap();
+    assert_eq!((s.host.len(), s.keys.len(), s.inputs.as_slice()), (0, 0, [0, 1].as_slice()));
+    assert_eq!((s.tables[0].columns.as_slice(), s.tables[0].codes.as_slice()), ([4].as_slice(), [3].as_slice()));
+    assert_eq!((s.tables[0].instrs.as_slice(), s.table_keys.as_slice()), (&p.instrs[1..3], [TableKey { table: 0, code: 0 }].as_slice()));
+    // The codes are the table's column after those that the program reads.
+    let [Instr::Probe(probe), Instr::Gather { column: 0, .. }, .., Instr::Gather { table: 0, column: 1, rows, out }] =
+        s.device.instrs.as_slice()
+    else {
+        panic!("{:?}", s.device.instrs);
+    };
+    assert_eq!((probe.rows, s.device.keys.as_slice()), (*rows, [(*out, 1)].as_slice()));
+}
+
+#[test]
+fn a_key_that_no_table_numbers_brings_its_probe_to_the_host() {
+    // Too many groups; a row without a match; a key of the rows beside one of a table.
+    for (kind, keys, keys_of_tables) in
+        [(JoinKind::Inner, vec![3], false), (JoinKind::ProbeOuter, vec![3], true), (JoinKind::Inner, vec![3, 1], true)]
+    {
+        let p = joined(kind);
+        let s = split(&p, &group(keys.clone(), AggregateFunction::Sum, Some(6)), &[true], keys_of_tables).unwrap();
+        assert_eq!((s.keys.as_slice(), s.host.as_slice()), (keys.as_slice(), &p.instrs[..3]));
+        assert!(s.table_keys.is_empty() && s.tables.iter().all(|t| t.codes.is_empty()));
+        // The code of the keys is the last input.
+        assert_eq!((s.device.keys.as_slice(), s.device.inputs.len()), ([(2, 1)].as_slice(), 3));
+    }
 }
 
 #[test]
@@ -94,7 +116,7 @@ fn filters_before_a_call_of_the_host_are_the_hosts() {
         Instr::Filter { cond: 5 },
     ];
     let p = program(2, &[Int64, Utf8, Int64, Boolean, Boolean, Boolean], instrs);
-    let s = split(&p, &group(vec![], AggregateFunction::Count, None), &[]).unwrap();
+    let s = split(&p, &group(vec![], AggregateFunction::Count, None), &[], true).unwrap();
     assert_eq!(s.host, p.instrs[..5]);
     assert_eq!(s.inputs, [0]);
     assert!(matches!(s.device.instrs.as_slice(), [Instr::Const { .. }, Instr::Compare { b: 0, .. }, Instr::Filter { .. }]));
@@ -103,7 +125,7 @@ fn filters_before_a_call_of_the_host_are_the_hosts() {
 #[test]
 fn what_is_counted_may_be_of_any_type() {
     let p = program(1, &[DataType::Utf8], vec![]);
-    let s = split(&p, &group(vec![], AggregateFunction::Count, Some(0)), &[]).unwrap();
+    let s = split(&p, &group(vec![], AggregateFunction::Count, Some(0)), &[], true).unwrap();
     assert_eq!((s.inputs.as_slice(), s.device.inputs.as_slice()), ([0].as_slice(), [Type::Bool].as_slice()));
 }
 
@@ -127,7 +149,7 @@ fn floats_are_added_up_as_two_integers_and_compared_as_one() {
     let call = |function, arg| AggregateCall { function, args: vec![arg], filter: None, returns: DataType::Float64 };
     let functions = [(AggregateFunction::Avg, 0), (AggregateFunction::Sum, 1), (AggregateFunction::Max, 0), (AggregateFunction::Sum, 0)];
     let aggregates = functions.into_iter().map(|(f, arg)| call(f, arg)).collect();
-    let s = split(&p, &Sink::Group { keys: vec![1], sets: vec![], aggregates }, &[]).unwrap();
+    let s = split(&p, &Sink::Group { keys: vec![1], sets: vec![], aggregates }, &[], true).unwrap();
     assert_eq!(s.floats, [(0, Form::Halves), (0, Form::Ordered)]);
     // Validity of the float, the integer, the code, the halves, the order.
     assert_eq!(s.device.inputs, [Type::Bool, Type::I64, Type::I32, Type::I64, Type::I64, Type::I64]);
