@@ -125,19 +125,5 @@ pub const NARROW: Shader = order("narrow", include_str!("../wgsl/narrow.wgsl"), 
 pub const KEEP: Shader = order("keep", include_str!("../wgsl/keep.wgsl"), &[COUNTS]);
 
 /// Every shader.
-pub const SHADERS: &[Shader] = &[
-    INT64_PAIR,
-    INT64_NATIVE,
-    CELLS,
-    MERGE,
-    GROUP_LOCAL,
-    GROUP_GLOBAL,
-    SETTLE,
-    SELECT,
-    HASH,
-    INSERT,
-    COUNTS,
-    RADIX,
-    NARROW,
-    KEEP,
-];
+pub const SHADERS: &[Shader] =
+    &[INT64_PAIR, INT64_NATIVE, CELLS, MERGE, GROUP_LOCAL, GROUP_GLOBAL, SETTLE, SELECT, HASH, INSERT, COUNTS, RADIX, NARROW, KEEP];

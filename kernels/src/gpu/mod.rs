@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! Device::open ─ prepare(program, tables) ─> GroupRun ─ push(columns)* ─ finish ─> GroupPartials
-//!              └ prepare_rows(..) ─────────> RowRun ─ select(columns) ─> SelectedRows
+//!              ├ prepare_rows(..) ─────────> RowRun ─ select(columns) ─> SelectedRows
+//!              └ sort(keys, fetch) ────────> rows in order
 //!    adapter.rs   which device                 run.rs       chunks: fill, send, land, drain
 //!    device.rs    the handle: jobs in,         pack.rs      columns into a chunk, and their ranges
 //!                 replies out                  tables.rs    join tables into a few buffers
@@ -23,6 +24,7 @@
 //!                                              index.rs     join tables by hash
 //!                                              kernel.rs    the pieces composed into one module
 //!                                              partials.rs  groups as they come home
+//!                                              sort.rs      rows in order, or the first of them
 //! ```
 //!
 //! Every wgpu call is made by one thread per device (`worker.rs`); a panic there closes the device and
@@ -42,6 +44,7 @@ mod rows;
 mod run;
 mod select;
 mod sink;
+mod sort;
 mod tables;
 mod worker;
 
@@ -54,6 +57,7 @@ pub use partials::{AggregatePartials, GroupPartials, Timings};
 pub use rows::RowRun;
 pub use run::{GroupRun, RunOptions};
 pub use select::{Selected, SelectedRows, SelectedValues};
+pub use sort::SortOptions;
 
 use crate::program::{Aggregate, Instr, Reg, Type};
 use crate::value::Value;

@@ -7,6 +7,7 @@ mod programs;
 mod random;
 mod rows;
 mod shapes;
+mod sort;
 
 use super::*;
 use crate::program::{AggregateOp, ArithOp, BoolOp, CompareOp, JoinKind, Probe};
