@@ -29,7 +29,7 @@ pub struct SortOptions {
     /// Rows of a run, at most (also bounded by what the device binds at once).
     pub run_rows_max: usize,
     /// Workgroups of a dispatch, at most; each takes one block of rows after the other.
-    pub(super) workgroups_max: u32,
+    pub workgroups_max: u32,
 }
 
 /// More workgroups than any device runs at once gain nothing.

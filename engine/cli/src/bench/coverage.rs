@@ -42,7 +42,12 @@ impl Coverage {
         if is_on_device && missing == 0 {
             return;
         }
-        let why = if s.device == "gpu" { format!("{}: rows that the device could not take", s.sink) } else { s.reason.clone() };
+        let why = match s.device.as_str() {
+            // It had another part of the stage to do, a sort for instance.
+            "gpu" if s.gpu.rows == 0 && s.fallbacks == 0 => s.reason.clone(),
+            "gpu" => format!("{}: rows that the device could not take", s.sink),
+            _ => s.reason.clone(),
+        };
         let known = self.refused.iter().position(|r| r.why == why).unwrap_or_else(|| {
             self.refused.push(Refused { why, stages: 0, rows: 0, queries: vec![] });
             self.refused.len() - 1
