@@ -10,6 +10,8 @@
 //! for graphics processing units", JEA 2012).
 
 mod passes;
+#[cfg(test)]
+mod tests;
 
 use super::device::Device;
 use super::partials::Timings;
@@ -36,6 +38,8 @@ pub struct SortOptions {
 const WORKGROUPS_MAX: u32 = 4096;
 /// Rows of a block, which one workgroup takes.
 const BLOCK_ROWS: usize = (BLOCK_TILES * WORKGROUP_SIZE) as usize;
+/// A run of more rows than these for which memory lacks is cut in two.
+const RUN_ROWS_MIN: usize = 1 << 20;
 /// First rows are looked for where they are no more than one of so many.
 const FIRST_OF: usize = 4;
 
@@ -66,6 +70,15 @@ pub(super) struct Wanted {
     fetch: usize,
     /// And all that are equal to the last of them.
     with_equal: bool,
+}
+
+/// Rows in order, as they come home.
+pub(super) struct Run {
+    rows: Vec<u32>,
+    /// How many rows were sorted for them: fewer than there are where the first were found before.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look whether rows were left out"))]
+    sorted: u32,
+    timings: Timings,
 }
 
 /// One sort on the device.
@@ -116,12 +129,13 @@ impl Device {
         }
         // Pairs of a word and a row; all words of a number.
         let fits = self.capabilities().binding_bytes_max as usize / 4 / planes.max(2);
-        let most = fits.min(options.run_rows_max).max(2);
+        let mut most = fits.min(options.run_rows_max).max(2);
         let digits: Arc<[Digit]> = digits.into();
-        let mut runs = vec![];
-        for from in (0..words.rows).step_by(most) {
+        let (mut runs, mut from) = (vec![], 0);
+        while from < words.rows {
             cancelled(&options.cancel)?;
             let rows = from..words.rows.min(from + most);
+            let len = rows.len();
             let job = Job {
                 words: words.clone(),
                 rows,
@@ -131,9 +145,15 @@ impl Device {
                 workgroups_max: options.workgroups_max.min(self.capabilities().workgroups_max),
                 cancel: Arc::clone(&options.cancel),
             };
-            let (run, spent) = self.call(move |worker| worker.sort(&job))?;
-            timings.add(&spent);
-            runs.push(run);
+            match self.call(move |worker| worker.sort(&job)) {
+                Ok(run) => {
+                    timings.add(&run.timings);
+                    runs.push(run.rows);
+                    from += len;
+                }
+                Err(e) if e.kind() == ErrorKind::Exhausted && len > RUN_ROWS_MIN => most = len.div_ceil(2),
+                Err(e) => return Err(e),
+            }
         }
         words.merge(runs, wanted, &options.cancel)
     }

@@ -10,7 +10,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "Instant::now: how long a step took is a metric")]
 
-use super::{BLOCK_ROWS, Job, count};
+use super::{BLOCK_ROWS, Job, Run, count};
 use crate::gpu::dispatch::{Compiled, elapsed_ns, record};
 use crate::gpu::kernel::{Pass, pass};
 use crate::gpu::partials::Timings;
@@ -62,7 +62,7 @@ impl Worker {
     ///
     /// # Errors
     /// `Exhausted` when memory is used up, `Closed` when the device is gone or the sort was cancelled.
-    pub fn sort(&mut self, job: &Job) -> Result<(Vec<u32>, Timings)> {
+    pub fn sort(&mut self, job: &Job) -> Result<Run> {
         let mut held = None;
         let mut timings = Timings { chunks: 1, ..Timings::default() };
         let result = self.scoped(|worker| worker.sorted(job, &mut held, &mut timings));
@@ -70,11 +70,11 @@ impl Worker {
             // After an error nobody knows whether it exists, or is still in use.
             if result.is_ok() { self.pool.give(lease) } else { self.pool.discard(lease) }
         }
-        let first = count(job.rows.start)?;
-        Ok((result?.into_iter().map(|row| row + first).collect(), timings))
+        let (first, (rows, sorted)) = (count(job.rows.start)?, result?);
+        Ok(Run { rows: rows.into_iter().map(|row| row + first).collect(), sorted, timings })
     }
 
-    fn sorted(&mut self, job: &Job, held: &mut Option<Held>, timings: &mut Timings) -> Result<Vec<u32>> {
+    fn sorted(&mut self, job: &Job, held: &mut Option<Held>, timings: &mut Timings) -> Result<(Vec<u32>, u32)> {
         let started = Instant::now();
         let (scan, layout) = (shaders::COUNTS.source, layout::declarations(0, Output::Order));
         let sort = self.order_kernel(&[&layout, scan, shaders::RADIX.source], SORT)?;
@@ -107,7 +107,7 @@ impl Worker {
         let words = self.read(&held.readback.buffer, u64::from(returned) * 4, &done, &job.cancel)?;
         timings.readback_ns = elapsed_ns(started);
         timings.readback_bytes = words.len() as u64 * 4;
-        Ok(words)
+        Ok((words, rows))
     }
 
     fn order_kernel(&mut self, parts: &[&str], passes: &'static [Pass]) -> Result<Rc<Compiled>> {

@@ -221,6 +221,27 @@ fn faults_become_errors_and_free_everything() {
     }
 }
 
+/// Where memory lacks for all rows at once they are sorted in smaller runs.
+#[test]
+fn little_memory_makes_more_runs() {
+    let Some(device) = private_device() else { return };
+    let n = 2_400_000;
+    let key = ints((0..n as i64).map(|i| i * 7919 % 65_537).collect());
+    let mut chunks = vec![];
+    let want = sort::order(&[ascending(&key)], n, Some(n / 2)).unwrap();
+    for limit_bytes in [u64::MAX, 40 << 20, 8 << 20] {
+        device.limit_memory(limit_bytes);
+        let mut timings = Timings::default();
+        match device.sort(&[ascending(&key)], n, Some(n / 2), &SortOptions::default(), &mut timings) {
+            Ok(rows) => assert!(rows == want, "limit {limit_bytes}"),
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Exhausted),
+        }
+        chunks.push(timings.chunks);
+        assert_eq!(device.memory().unwrap().live_bytes, 0);
+    }
+    assert_eq!(chunks, [1, 2, 0]);
+}
+
 #[test]
 fn a_lost_device_sorts_nothing() {
     let key = ints((0..5_000).rev().collect());
