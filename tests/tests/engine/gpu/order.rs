@@ -97,6 +97,8 @@ async fn after_a_fault_the_cpu_orders() {
             assert!(text(&ran) == want, "{fault:?}: {sql}");
             assert_eq!((ran.fallbacks, ran.gpu_rows), (1, 0), "{fault:?}: {sql}");
         }
+        // A device that was lost is replaced.
+        assert_eq!(run(&gpu, sql, CapabilityClass::Floor, 1).await.fallbacks, 0);
         for limit_bytes in [1 << 10, 128 << 10] {
             floor().limit_memory(limit_bytes);
             let ran = run(&gpu, sql, CapabilityClass::Floor, 1).await;
@@ -106,7 +108,7 @@ async fn after_a_fault_the_cpu_orders() {
         }
         assert_eq!(floor().memory().unwrap().live_bytes, 0);
         let ran = run(&gpu, sql, CapabilityClass::Floor, 1).await;
-        assert_eq!((ran.fallbacks, ran.gpu_rows), (0, ran.input_rows), "a device that was lost is replaced");
+        assert_eq!((ran.fallbacks, ran.gpu_rows), (0, ran.input_rows));
     }
 }
 
@@ -157,7 +159,7 @@ async fn explain_says_who_orders() {
         ("select * from t where day > date '1970-02-01' order by l", "; sorted on the host: no compute shader orders List("),
         ("select * from t order by l, i", "device=cpu (gpu asked for, but no compute shader orders List("),
         (
-            "select * from (select *, row_number() over (partition by few order by i) r from t) where r <= 2",
+            "select few, i from (select few, i, row_number() over (partition by few order by i) r from t) where r <= 2",
             "device=cpu (gpu asked for, but no compute shader covers the first rows of groups)",
         ),
     ] {
