@@ -215,7 +215,7 @@ impl Words {
             // Of equal rows those of the earlier run come first.
             let from_b = j < b.len() && (i == a.len() || self.is_before(b[j], a[i]));
             let next = if from_b { b[j] } else { a[i] };
-            if all.len() >= fetch && !(with_equal && !self.is_before(all[fetch - 1], next)) {
+            if all.len() >= fetch && (!with_equal || self.is_before(all[fetch - 1], next)) {
                 break;
             }
             all.push(next);
