@@ -1,5 +1,5 @@
-//! What a group stage would do on a GPU and what beside it, from the plan alone: for the planner's prices. Stages of which
-//! the device only selects rows have no prices yet.
+//! What a group stage would do on a GPU and what beside it, from the plan alone: for the planner's prices. Sorts, and stages
+//! of which the device only selects rows, have no prices yet.
 
 use super::groups::PENDING_BYTES_MAX;
 use super::split::{Form, refusal, split};
