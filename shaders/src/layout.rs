@@ -45,6 +45,38 @@ constants! {
     SELECTED_TOTAL = 0;
     /// Where the bitmap of the rows begins there.
     SELECTED_BITS = 1;
+    /// Bits of a digit that rows are sorted by.
+    DIGIT_BITS = 8;
+    /// Values of a digit: each invocation of a workgroup has one.
+    DIGITS = WORKGROUP_SIZE;
+    /// Tiles of [`WORKGROUP_SIZE`] rows, or counts, that one workgroup takes one after the other.
+    BLOCK_TILES = 16;
+    /// A sort reads words of keys in the order of their rows,
+    ORIGIN_KEYS = 0;
+    /// those of the rows that lie in order by what was sorted before,
+    ORIGIN_ROWS = 1;
+    /// or those that lie in order beside their rows.
+    ORIGIN_PAIRS = 2;
+    /// Words of a key, at most.
+    KEY_WORDS_MAX = 4;
+    /// Among the counts of an order: how many rows with the digits that were found are wanted.
+    ORDER_WANTED = 0;
+    /// Not 0 once no more digits need be found.
+    ORDER_DONE = 1;
+    /// What the last scan added up to.
+    ORDER_TOTAL = 2;
+    /// The words of the last key that is wanted, as far as they were found.
+    ORDER_LAST = 4;
+    /// How often each value of a digit comes.
+    ORDER_TALLY = ORDER_LAST + KEY_WORDS_MAX;
+    /// Counts that are scanned; the sums of their blocks follow.
+    ORDER_COUNTS = ORDER_TALLY + DIGITS;
+    /// A row before the last key that is wanted.
+    KEPT_BEFORE = 0;
+    /// A row with that key.
+    KEPT_LAST = 1;
+    /// How many kinds of rows are kept.
+    KEPT_KINDS = 2;
 }
 
 /// Words of workgroup memory that a group table may take: the floor's 16 KiB.
@@ -59,6 +91,10 @@ pub const BINDING_OUTPUT: u32 = 1;
 pub const BINDING_COLUMNS: u32 = 2;
 /// Binding of the first buffer of join tables; the others follow.
 pub const BINDING_TABLES: u32 = 3;
+/// Binding of the counts of an order.
+pub const BINDING_COUNTS: u32 = 3;
+/// Binding of the rows that a sort reads.
+pub const BINDING_ORIGIN: u32 = 4;
 /// Buffers of join tables, at most: with groups and columns, six of the floor's eight.
 pub const TABLES_MAX: usize = 4;
 /// Words of program parameters in [`Params`]: constants, offsets, table keys.
@@ -150,6 +186,36 @@ impl Params {
     }
 }
 
+uniform! {
+    /// What the dispatches of one digit of a sort are told.
+    OrderParams {
+        /// Rows that are sorted.
+        rows: u32,
+        /// Workgroups of the dispatch.
+        workgroups: u32,
+        /// Blocks of [`BLOCK_TILES`] tiles of rows.
+        blocks: u32,
+        /// Rows that have keys: how far apart the words of a key lie.
+        key_rows: u32,
+        /// Words of a key.
+        planes: u32,
+        /// The word that is sorted by, 0 the least significant.
+        plane: u32,
+        /// The least significant bit of the digit in it.
+        shift: u32,
+        /// Where rows come from: [`ORIGIN_KEYS`], [`ORIGIN_ROWS`] or [`ORIGIN_PAIRS`].
+        origin: u32,
+        /// Not 0: rows leave without their words.
+        only_rows: u32,
+        /// Counts that are scanned.
+        counts: u32,
+        /// Blocks of [`BLOCK_TILES`] tiles of counts.
+        sums: u32,
+        /// Rows beyond those that are wanted that are few enough.
+        spare: u32,
+    }
+}
+
 /// What a kernel makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -159,24 +225,34 @@ pub enum Output {
     Rows,
     /// The slots of join tables, beside what they are made from: the array `index` of atomic words.
     Index,
+    /// Rows in order: the array `order` of words, made with the atomic words `counts` from `columns` and `origin`.
+    Order,
 }
 
 /// The head of every kernel: constants, uniform and bindings, with `tables` buffers of join tables
-/// named `tables0`, `tables1` and so on. A kernel that makes an index reads nothing else.
+/// named `tables0`, `tables1` and so on. A kernel that makes an index reads nothing else, one that makes an order no tables.
 pub fn declarations(tables: usize, output: Output) -> String {
     let mut out = constants_wgsl();
-    out += &Params::wgsl();
-    let _ = writeln!(out, "@group(0) @binding({BINDING_PARAMS}) var<uniform> params: Params;");
+    let is_order = output == Output::Order;
+    out += &if is_order { OrderParams::wgsl() } else { Params::wgsl() };
+    let params = if is_order { "OrderParams" } else { "Params" };
+    let _ = writeln!(out, "@group(0) @binding({BINDING_PARAMS}) var<uniform> params: {params};");
     let array = match output {
         Output::Groups => "groups: array<atomic<u32>>",
         Output::Rows => "selected: array<u32>",
         Output::Index => "index: array<atomic<u32>>",
+        Output::Order => "order: array<u32>",
     };
     let _ = writeln!(out, "@group(0) @binding({BINDING_OUTPUT}) var<storage, read_write> {array};");
     if output == Output::Index {
         return out;
     }
     let _ = writeln!(out, "@group(0) @binding({BINDING_COLUMNS}) var<storage, read> columns: array<u32>;");
+    if is_order {
+        let _ = writeln!(out, "@group(0) @binding({BINDING_COUNTS}) var<storage, read_write> counts: array<atomic<u32>>;");
+        let _ = writeln!(out, "@group(0) @binding({BINDING_ORIGIN}) var<storage, read> origin: array<u32>;");
+        return out;
+    }
     for i in 0..tables {
         let binding = BINDING_TABLES as usize + i;
         let _ = writeln!(out, "@group(0) @binding({binding}) var<storage, read> tables{i}: array<u32>;");

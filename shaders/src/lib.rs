@@ -9,6 +9,9 @@
 //! CELLS, MERGE, SETTLE      exact accumulators of groups      u32 atomics only
 //! GROUP_LOCAL | GROUP_GLOBAL  the loop over the rows          calls code generated per program
 //! HASH, INSERT              join tables by hash           slots claimed by compare and exchange
+//! COUNTS                    counts to places                  reduce, then scan
+//! RADIX                     rows in order, by one digit       stable, ranks from bitmaps
+//! NARROW, KEEP              the first rows only               radix select, compaction
 //! SELECT                    rows that survive, in order       bitmap, scan, compaction; calls generated code
 //! ```
 
@@ -16,7 +19,10 @@ pub mod layout;
 pub mod portable;
 mod table;
 
-pub use table::{CELLS, GROUP_GLOBAL, GROUP_LOCAL, HASH, INSERT, INT64_NATIVE, INT64_PAIR, MERGE, Needs, SELECT, SETTLE, SHADERS, Shader};
+pub use table::{
+    CELLS, COUNTS, GROUP_GLOBAL, GROUP_LOCAL, HASH, INSERT, INT64_NATIVE, INT64_PAIR, KEEP, MERGE, NARROW, Needs, RADIX, SELECT, SETTLE,
+    SHADERS, Shader,
+};
 
 #[cfg(test)]
 mod tests;

@@ -108,5 +108,22 @@ pub const INSERT: Shader = Shader {
     ..shader("insert", include_str!("../wgsl/insert.wgsl"))
 };
 
+const fn order(name: &'static str, source: &'static str, after: &'static [Shader]) -> Shader {
+    Shader { output: Output::Order, after, ..shader(name, source) }
+}
+
+/// The scan of counts.
+pub const COUNTS: Shader = order("counts", include_str!("../wgsl/counts.wgsl"), &[]);
+
+/// One digit of a sort.
+pub const RADIX: Shader = order("radix", include_str!("../wgsl/radix.wgsl"), &[COUNTS]);
+
+/// One digit of the last key that is wanted.
+pub const NARROW: Shader = order("narrow", include_str!("../wgsl/narrow.wgsl"), &[COUNTS]);
+
+/// The rows up to that key.
+pub const KEEP: Shader = order("keep", include_str!("../wgsl/keep.wgsl"), &[COUNTS]);
+
 /// Every shader.
-pub const SHADERS: &[Shader] = &[INT64_PAIR, INT64_NATIVE, CELLS, MERGE, GROUP_LOCAL, GROUP_GLOBAL, SETTLE, SELECT, HASH, INSERT];
+pub const SHADERS: &[Shader] =
+    &[INT64_PAIR, INT64_NATIVE, CELLS, MERGE, GROUP_LOCAL, GROUP_GLOBAL, SETTLE, SELECT, HASH, INSERT, COUNTS, RADIX, NARROW, KEEP];

@@ -1,5 +1,5 @@
 use super::*;
-use layout::Params;
+use layout::{OrderParams, Params};
 
 #[test]
 fn every_shader_is_valid_and_portable() {
@@ -24,6 +24,11 @@ fn the_uniform_lies_in_wgsl_as_in_rust() {
     let (size, fields) = module.struct_layout("Params").unwrap();
     assert_eq!(size as usize, size_of::<Params>());
     let expected: Vec<(String, u32)> = Params::offsets().into_iter().map(|(name, at)| (name.to_string(), at as u32)).collect();
+    assert_eq!(fields, expected);
+    let module = portable::validate(&layout::declarations(0, layout::Output::Order), Needs::Floor).unwrap();
+    let (size, fields) = module.struct_layout("OrderParams").unwrap();
+    assert_eq!(size as usize, size_of::<OrderParams>());
+    let expected: Vec<(String, u32)> = OrderParams::offsets().into_iter().map(|(name, at)| (name.to_string(), at as u32)).collect();
     assert_eq!(fields, expected);
 }
 

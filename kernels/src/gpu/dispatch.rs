@@ -22,7 +22,7 @@ const KERNELS_MAX: usize = 64;
 
 /// A compiled kernel.
 pub(super) struct Compiled {
-    layout: wgpu::BindGroupLayout,
+    pub(super) layout: wgpu::BindGroupLayout,
     /// One a pass.
     pipelines: Vec<wgpu::ComputePipeline>,
 }
@@ -218,33 +218,41 @@ impl Worker {
     }
 
     fn compiled(&mut self, kernel: &Kernel) -> Result<Rc<Compiled>> {
-        if let Some(compiled) = self.kernels.get(&kernel.source) {
-            return Ok(Rc::clone(compiled));
-        }
-        // Scopes of its own: a kernel that failed must not be remembered.
-        let compiled = self.scoped(|worker| Ok(Rc::new(worker.compile(kernel))))?;
-        if self.kernels.len() == KERNELS_MAX {
-            self.kernels.clear();
-        }
-        self.kernels.insert(kernel.source.clone(), Rc::clone(&compiled));
-        Ok(compiled)
-    }
-
-    fn compile(&self, kernel: &Kernel) -> Compiled {
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: None,
-            source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
-        });
         let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
         let mut bindings = vec![(BINDING_PARAMS, wgpu::BufferBindingType::Uniform), (BINDING_OUTPUT, storage(false))];
         bindings.extend(kernel.has_columns.then(|| (BINDING_COLUMNS, storage(true))));
         bindings.extend((0..kernel.tables as u32).map(|i| (BINDING_TABLES + i, storage(true))));
+        self.compiled_for(&kernel.source, &bindings, kernel.passes)
+    }
+
+    /// The passes of a module, compiled once.
+    pub(super) fn compiled_for(
+        &mut self,
+        source: &str,
+        bindings: &[(u32, wgpu::BufferBindingType)],
+        passes: &[Pass],
+    ) -> Result<Rc<Compiled>> {
+        if let Some(compiled) = self.kernels.get(source) {
+            return Ok(Rc::clone(compiled));
+        }
+        // Scopes of its own: a kernel that failed must not be remembered.
+        let compiled = self.scoped(|worker| Ok(Rc::new(worker.compile(source, bindings, passes))))?;
+        if self.kernels.len() == KERNELS_MAX {
+            self.kernels.clear();
+        }
+        self.kernels.insert(source.to_string(), Rc::clone(&compiled));
+        Ok(compiled)
+    }
+
+    fn compile(&self, source: &str, bindings: &[(u32, wgpu::BufferBindingType)], passes: &[Pass]) -> Compiled {
+        let module =
+            self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source: wgpu::ShaderSource::Wgsl(source.into()) });
         let entries: Vec<_> = bindings
-            .into_iter()
+            .iter()
             .map(|(binding, ty)| wgpu::BindGroupLayoutEntry {
-                binding,
+                binding: *binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                ty: wgpu::BindingType::Buffer { ty: *ty, has_dynamic_offset: false, min_binding_size: None },
                 count: None,
             })
             .collect();
@@ -268,7 +276,7 @@ impl Worker {
                 cache: None,
             })
         };
-        let pipelines = kernel.passes.iter().map(|pass| pipeline(pass.entry)).collect();
+        let pipelines = passes.iter().map(|pass| pipeline(pass.entry)).collect();
         Compiled { layout, pipelines }
     }
 
@@ -371,7 +379,7 @@ impl Worker {
 }
 
 /// The passes of a kernel, one after the other.
-fn record(
+pub(super) fn record(
     encoder: &mut wgpu::CommandEncoder,
     compiled: &Compiled,
     bind_group: &wgpu::BindGroup,
@@ -392,6 +400,6 @@ fn record(
     }
 }
 
-fn elapsed_ns(since: Instant) -> u64 {
+pub(super) fn elapsed_ns(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

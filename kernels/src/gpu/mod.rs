@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! Device::open ─ prepare(program, tables) ─> GroupRun ─ push(columns)* ─ finish ─> GroupPartials
-//!              └ prepare_rows(..) ─────────> RowRun ─ select(columns) ─> SelectedRows
+//!              ├ prepare_rows(..) ─────────> RowRun ─ select(columns) ─> SelectedRows
+//!              └ sort(keys, fetch) ────────> rows in order
 //!    adapter.rs   which device                 run.rs       chunks: fill, send, land, drain
 //!    device.rs    the handle: jobs in,         pack.rs      columns into a chunk, and their ranges
 //!                 replies out                  tables.rs    join tables into a few buffers
@@ -24,6 +25,7 @@
 //!    resident.rs  columns that stay there      index.rs     join tables by hash
 //!                                              kernel.rs    the pieces composed into one module
 //!                                              partials.rs  groups as they come home
+//!                                              sort.rs      rows in order, or the first of them
 //! ```
 //!
 //! Every wgpu call is made by one thread per device (`worker.rs`); a panic there closes the device and
@@ -45,6 +47,7 @@ mod rows;
 mod run;
 mod select;
 mod sink;
+mod sort;
 mod tables;
 mod worker;
 
@@ -58,6 +61,7 @@ pub use resident::{KeptColumn, Piece, TableId};
 pub use rows::RowRun;
 pub use run::{GroupRun, RunOptions, Turn};
 pub use select::{Selected, SelectedRows, SelectedValues};
+pub use sort::SortOptions;
 
 use crate::program::{Aggregate, Instr, Reg, Type};
 use crate::value::Value;

@@ -8,6 +8,7 @@ mod random;
 mod resident;
 mod rows;
 mod shapes;
+mod sort;
 mod validation;
 
 use super::*;
@@ -19,7 +20,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, Weak};
 
 /// The devices to test on, opened once and kept; empty, and said so, where there is no adapter.
-fn devices() -> Vec<Arc<Device>> {
+pub(super) fn devices() -> Vec<Arc<Device>> {
     static OPENED: Mutex<Option<Vec<Arc<Device>>>> = Mutex::new(None);
     let mut opened = OPENED.lock().unwrap();
     let devices = opened.get_or_insert_with(|| {

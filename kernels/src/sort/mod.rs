@@ -9,7 +9,10 @@
 //! sorting in database systems", ACM Computing Surveys 2006).
 
 mod codes;
+mod numbers;
 pub mod reference;
+
+pub use numbers::Numbers;
 
 use crate::boolean::is_true;
 use crate::compare::compare;
@@ -41,26 +44,12 @@ pub fn order(keys: &[Key<'_>], n: usize, fetch: Option<usize>) -> Result<Vec<u32
         return Err(Error::bug(format!("{n} rows in one sort")));
     }
     let fetch = fetch.unwrap_or(n).min(n);
-    let row_bits = usize::BITS - n.saturating_sub(1).leading_zeros();
-    let (mut used, mut packed, mut ties) = (0, vec![], vec![]);
-    for (k, key) in keys.iter().enumerate().filter(|(_, k)| !k.values.constant) {
-        let codes = codes::of(key, n)?;
-        let room = u128::BITS - row_bits - used;
-        let lost = codes.bits.saturating_sub(room);
-        used += codes.bits - lost;
-        let is_exact = codes.is_exact && lost == 0;
-        packed.push((codes, lost));
-        if !is_exact {
-            ties = keys[k..].iter().filter(|k| !k.values.constant).copied().collect();
-            break;
-        }
-    }
-    if used + row_bits <= u64::BITS && ties.is_empty() {
+    let numbers = Numbers::of(keys, n)?;
+    let row_bits = numbers.row_bits;
+    if numbers.bits + row_bits <= u64::BITS && numbers.is_exact() {
         let mut words: Vec<u64> = (0..n as u64).collect();
-        let mut below = row_bits;
-        for (codes, _) in packed.iter().rev().filter(|(c, _)| c.bits > 0) {
-            words.iter_mut().zip(&codes.values).for_each(|(w, c)| *w |= c << below);
-            below += codes.bits;
+        for (codes, _, at) in numbers.placed() {
+            words.iter_mut().zip(codes).for_each(|(w, c)| *w |= c << (row_bits + at));
         }
         return Ok(sorted(words, fetch, |w| w.sort_unstable(), |w| w.par_sort_unstable(), |w, at| _ = w.select_nth_unstable(at))
             .into_iter()
@@ -68,14 +57,13 @@ pub fn order(keys: &[Key<'_>], n: usize, fetch: Option<usize>) -> Result<Vec<u32
             .collect());
     }
     let mut words: Vec<u128> = (0..n as u128).collect();
-    let mut below = row_bits;
-    for (codes, lost) in packed.iter().rev().filter(|(c, lost)| c.bits > *lost) {
-        words.iter_mut().zip(&codes.values).for_each(|(w, c)| *w |= u128::from(c >> lost) << below);
-        below += codes.bits - lost;
+    for (codes, lost, at) in numbers.placed() {
+        words.iter_mut().zip(codes).for_each(|(w, c)| *w |= u128::from(c >> lost) << (row_bits + at));
     }
+    let ties = &numbers.ties;
     let rows = low(row_bits);
     let compare = |a: &u128, b: &u128| {
-        let tie = || compare_rows(&ties, (a & rows) as usize, (b & rows) as usize);
+        let tie = || compare_rows(ties, (a & rows) as usize, (b & rows) as usize);
         (a >> row_bits).cmp(&(b >> row_bits)).then_with(tie).then(a.cmp(b))
     };
     let words = match ties.is_empty() {

@@ -4,6 +4,7 @@
 //! Tests that break a device break the one of class Floor; `alone` keeps the others of this file away.
 
 mod leaks;
+mod order;
 mod pairs;
 mod resident;
 mod rows;
@@ -48,10 +49,15 @@ struct Ran {
 impl Ran {
     /// Its rows as text, in an order of their own.
     fn lines(&self) -> Vec<String> {
-        let text = pretty_format_batches(&self.rows).unwrap().to_string();
-        let mut lines: Vec<String> = text.lines().filter(|l| l.starts_with('|')).map(str::to_string).collect();
+        let mut lines = self.lines_in_order();
         lines.sort();
         lines
+    }
+
+    /// Its rows as text.
+    fn lines_in_order(&self) -> Vec<String> {
+        let text = pretty_format_batches(&self.rows).unwrap().to_string();
+        text.lines().filter(|l| l.starts_with('|')).map(str::to_string).collect()
     }
 
     /// All groups were made on the device and nowhere else.

@@ -50,14 +50,14 @@ fn write(path: &Path) {
 }
 
 /// The table in a folder of its own.
-fn table() -> (TempDir, PathBuf) {
+pub fn table() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");
     write(&path);
     (dir, path)
 }
 
-async fn session(path: &Path, stages: bool, device: Preference, in_memory: bool) -> Session {
+pub async fn session(path: &Path, stages: bool, device: Preference, in_memory: bool) -> Session {
     let session = Session::with_options(Options { threads: 2, stages, device, ..Options::default() }).unwrap();
     session.register("t", &path.to_string_lossy()).await.unwrap();
     if in_memory {
@@ -79,7 +79,7 @@ async fn run(session: &Session, sql: &str) -> (String, usize) {
 }
 
 /// Orders that leave nothing open: `i` is another number in each row.
-const ORDERS: &[&str] = &[
+pub const ORDERS: &[&str] = &[
     "i desc",
     "day desc nulls last, i",
     "day, i desc",

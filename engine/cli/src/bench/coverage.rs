@@ -42,7 +42,12 @@ impl Coverage {
         if is_on_device && missing == 0 {
             return;
         }
-        let why = if s.device == "gpu" { format!("{}: rows that the device could not take", s.sink) } else { s.reason.clone() };
+        let why = match s.device.as_str() {
+            // It had another part of the stage to do, a sort for instance.
+            "gpu" if s.gpu.rows == 0 && s.fallbacks == 0 => s.reason.clone(),
+            "gpu" => format!("{}: rows that the device could not take", s.sink),
+            _ => s.reason.clone(),
+        };
         let known = self.refused.iter().position(|r| r.why == why).unwrap_or_else(|| {
             self.refused.push(Refused { why, stages: 0, rows: 0, queries: vec![] });
             self.refused.len() - 1
@@ -90,6 +95,7 @@ mod tests {
             reason: "why".into(),
             is_work,
             input_rows,
+            fallbacks: usize::from(device == "gpu" && rows < input_rows),
             gpu,
             ..StageReport::default()
         }
@@ -101,10 +107,14 @@ mod tests {
         let stages = vec![stage("gpu", true, 100, 60), stage("cpu", true, 40, 0), stage("gpu", true, 0, 0), stage("cpu", false, 7, 0)];
         coverage.add("q1", &Profile { stages, stock: vec![] });
         coverage.add("q2", &Profile { stages: vec![stage("cpu", true, 2, 0), stage("gpu", true, 5, 0)], stock: vec![] });
+        // The device sorts what the host has filtered.
+        let sorted = StageReport { fallbacks: 0, reason: "sorted there".into(), ..stage("gpu", true, 9, 0) };
+        coverage.add("q3", &Profile { stages: vec![sorted], stock: vec![] });
         let text = coverage.to_string();
-        assert!(text.contains("2 of 5 filter, aggregate and join stages (40.0 %), 60 of 147 of their rows (40.8 %)"), "{text}");
+        assert!(text.contains("2 of 6 filter, aggregate and join stages (33.3 %), 60 of 156 of their rows (38.5 %)"), "{text}");
         assert!(text.contains("1 other stages"), "{text}");
         assert!(text.contains("2 stages, 42 rows (q1 q2): why"), "{text}");
+        assert!(text.contains("1 stages, 9 rows (q3): sorted there"), "{text}");
         assert!(text.contains("2 stages, 45 rows (q1 q2): group: rows that the device could not take"), "{text}");
     }
 }

@@ -28,6 +28,10 @@ pub fn work(stage: &StageExec, flow: &Flow, source: Source, cpu: &Cpu, resident:
 
 /// Filters, probes and values on the device, block by block; the rest and the sink on the host, for the rows that survive.
 fn rows(stage: &StageExec, flow: &Flow, source: Source, resident: &[f64], sunk: &[Step]) -> Option<DeviceWork> {
+    // The device would sort, too, and nobody has priced that.
+    if matches!(stage.sink(), Sink::Sort { .. }) {
+        return None;
+    }
     let (parts, rows) = (row_parts(stage)?, flow.rows);
     let there = |r: &Reg| resident.get(usize::from(*r)).copied().unwrap_or(0.0);
     let mut walk = Walk::new(stage, flow, source);

@@ -2,6 +2,7 @@
 //! that cannot have a row before it.
 
 use super::chunk::Registers;
+use super::gpu::DeviceOrder;
 use super::sink::rows_in_order;
 use crate::convert::{Block, Reader};
 use crate::exec::StageExec;
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows beside those that are wanted, after which a worker sorts what it has.
 const SPARE_ROWS: usize = 4096;
+/// The same where a device sorts: it is asked seldom, and for much.
+const DEVICE_SPARE_ROWS: usize = 1 << 17;
 
 /// The first key of a row that as many rows come before as are wanted, by any worker.
 pub(super) struct Last {
@@ -57,13 +60,20 @@ pub(super) struct BestRows {
     types: Vec<DataType>,
     fetch: usize,
     last: Arc<Last>,
+    device: Option<Arc<DeviceOrder>>,
 }
 
 impl BestRows {
-    /// The first `fetch` rows of a sink of these registers.
-    pub(super) fn new(program: &Program, registers: &[Reg], order: &[SortKey], fetch: usize, last: Arc<Last>) -> Self {
+    /// The first `fetch` rows of a sink of these registers; `device` finds them where there is one.
+    pub(super) fn new(
+        program: &Program,
+        registers: &[Reg],
+        (order, fetch): (&[SortKey], usize),
+        last: Arc<Last>,
+        device: Option<Arc<DeviceOrder>>,
+    ) -> Self {
         let types = registers.iter().map(|r| program.data_type(*r).clone()).collect();
-        Self { order: order.to_vec(), types, fetch, last }
+        Self { order: order.to_vec(), types, fetch, last, device }
     }
 
     /// Drops the rows of a chunk that come behind the last; no more than the first key is read of them. Whether there is
@@ -83,7 +93,8 @@ impl BestRows {
 
     /// Whether most of `rows` kept rows need not be.
     pub(super) fn is_stale(&self, rows: usize) -> bool {
-        rows > self.fetch.saturating_mul(2).saturating_add(SPARE_ROWS)
+        let spare = if self.device.is_some() { DEVICE_SPARE_ROWS } else { SPARE_ROWS };
+        rows > self.fetch.saturating_mul(2).saturating_add(spare)
     }
 
     /// The first of these rows.
@@ -92,7 +103,7 @@ impl BestRows {
     /// What the sort raises.
     pub(super) fn rows(&self, columns: Vec<Vector>, rows: usize) -> Result<Block> {
         let block = Block { columns, rows };
-        let first = rows_in_order(&block, &self.types, &self.order, Some(self.fetch))?;
+        let first = rows_in_order(&block, &self.types, &self.order, Some(self.fetch), self.device.as_deref())?;
         let columns = block.columns.iter().map(|c| Ok(gather::compacted(&gather::gather(c, &first)?))).collect::<Result<Vec<_>>>()?;
         if let (Some(key), Some(end)) = (self.order.first(), first.len().checked_sub(1)) {
             self.last.lower(gather::gather(&columns[key.column], &[end as u32])?)?;

@@ -5,7 +5,7 @@
 use super::best::{Bar, BestRows, Last};
 use super::chunk::Chunks;
 use super::divide::{DiskBuild, Diverted, TABLE_ROW, gathers_first};
-use super::gpu::{DeviceRun, DirectKeys, Opening};
+use super::gpu::{self, DeviceOrder, DeviceRun, DirectKeys, Opening};
 use super::late::LateKeys;
 use super::metrics::{Fallback, StageMetrics};
 use super::parts::Parts;
@@ -91,7 +91,7 @@ pub fn run_stage<'a>(
         let metrics = StageMetrics::new(stage.metric_set(), stage.placement().device);
         let started = Instant::now();
         let shared = stage.shared().filter(|_| epoch.is_none() && out.is_none());
-        let run = Run { stage, ctx: Arc::clone(&ctx), epoch, cancel, out, metrics: metrics.clone(), may_spill: true };
+        let run = Run { stage, ctx: Arc::clone(&ctx), epoch, cancel, out, metrics: metrics.clone(), may_spill: true, order: None };
         let output = match shared {
             Some(shared) => shared.rows(&ctx, run.run()).await,
             None => run.run().await,
@@ -109,7 +109,7 @@ fn run_build<'a>(stage: &'a StageExec, ctx: &'a Arc<TaskContext>, cancel: &'a Ca
         let started = Instant::now();
         let (ctx, cancel) = (Arc::clone(ctx), cancel.clone());
         // The build side is whole in every epoch.
-        let run = Run { stage, ctx, epoch: None, cancel, out: None, metrics: metrics.clone(), may_spill };
+        let run = Run { stage, ctx, epoch: None, cancel, out: None, metrics: metrics.clone(), may_spill, order: None };
         let output = run.run().await;
         metrics.elapsed.add_elapsed(started);
         output
@@ -136,11 +136,14 @@ pub(super) struct Run<'a> {
     pub(super) metrics: StageMetrics,
     /// Whether what the sink holds may go to disk.
     may_spill: bool,
+    /// What orders its rows on a device.
+    pub(super) order: Option<Arc<DeviceOrder>>,
 }
 
 impl Run<'_> {
-    async fn run(self) -> Result<Output> {
+    async fn run(mut self) -> Result<Output> {
         let settings = Settings::of(&self.ctx)?;
+        self.order = self.device_order(&settings);
         let mut carried = self.epoch.as_ref().and_then(|e| e.take(self.stage.id())).unwrap_or_default();
         let (tables, disk) = match carried.tables.take() {
             Some(tables) => (tables, vec![]),
@@ -166,7 +169,7 @@ impl Run<'_> {
             _ => bound,
         };
         let threads = if self.stage.placement().device == Device::Reference { 1 } else { settings.pool.threads() };
-        let last = Last::of(self.stage.sink()).filter(|_| self.stage.placement().device == Device::Cpu && self.epoch.is_none());
+        let last = Last::of(self.stage.sink()).filter(|_| self.stage.placement().device != Device::Reference && self.epoch.is_none());
         let source = Arc::new(self.source(threads, last.as_ref()).await?);
         let limit = self.limit();
         let device = self.stage.placement().device;
@@ -235,9 +238,21 @@ impl Run<'_> {
         here && !self.stage.program().instrs.iter().any(null_aware)
     }
 
+    /// What orders the rows of a stage placed on a device, if that can.
+    fn device_order(&self, settings: &Settings) -> Option<Arc<DeviceOrder>> {
+        let metrics = self.metrics.gpu.clone()?;
+        let of = (self.stage.program().as_ref(), self.stage.sink());
+        DeviceOrder::of(of, (settings.gpu, settings.gpu_memory_bytes), &self.cancel, metrics, &self.metrics.fallbacks).map(Arc::new)
+    }
+
+    /// Whether a device has more to do than to order rows.
+    pub(super) fn selects(&self) -> bool {
+        self.order.is_none() || gpu::selects(self.stage)
+    }
+
     /// The run on the device, for a stage placed on one; none, and counted, where it cannot begin.
     async fn device(&self, settings: &Settings, bound: &Arc<Bound>, reservation: MemoryReservation) -> Result<Option<DeviceRun>> {
-        let Some(metrics) = self.metrics.gpu.clone() else { return Ok(None) };
+        let Some(metrics) = self.metrics.gpu.clone().filter(|_| self.selects()) else { return Ok(None) };
         if bound.disk.iter().any(Option::is_some) {
             self.metrics.fallbacks.add(Fallback::Spilled);
             return Ok(None);
@@ -293,7 +308,7 @@ impl Run<'_> {
             Sink::Sort { columns, order, fetch: Some(n), .. } => {
                 let rows = RowsSink::new(program, columns.clone());
                 WorkerSink::Rows(match last {
-                    Some(last) => rows.best(BestRows::new(program, columns, order, *n, last)),
+                    Some(last) => rows.best(BestRows::new(program, columns, (order, *n), last, self.order.clone())),
                     None => rows,
                 })
             }

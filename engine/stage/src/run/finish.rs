@@ -14,6 +14,7 @@ use crate::context::Settings;
 use crate::convert::Block;
 use crate::program::Sink;
 use datafusion::execution::memory_pool::MemoryReservation;
+use millstream_kernels::program::Instr;
 use std::sync::Arc;
 
 impl Run<'_> {
@@ -66,11 +67,14 @@ impl Run<'_> {
                 Output::Blocks(vec![], Held::default())
             }
         } else {
-            pool.run(move || {
+            let order = self.order.clone();
+            let done = pool.run(move || {
                 let _timer = time.timer();
-                finish_rows(parts, &program, &sink)
-            })
-            .await?
+                finish_rows(parts, &program, &sink, order.as_deref())
+            });
+            let done = done.await?;
+            self.count_ordered();
+            done
         };
         if let Some(e) = &self.epoch {
             e.put(self.stage.id(), carried);
@@ -157,6 +161,15 @@ impl Run<'_> {
         let files = futures::future::try_join_all(tasks).await?.into_iter().flatten().collect();
         let rows = self.metrics.output_rows.clone();
         Ok(Output::Parts(Arc::new(Parts { files, program, sink, checked, late, spiller, reservation, cancel, time, rows })))
+    }
+
+    /// Counts the rows that a device has put in order, where that is all that there was to do.
+    fn count_ordered(&self) {
+        let works = |i: &Instr| matches!(i, Instr::Filter { .. } | Instr::Probe(_));
+        let (Some(order), Some(gpu)) = (&self.order, &self.metrics.gpu) else { return };
+        if !self.selects() && order.is_whole() && !self.stage.program().instrs.iter().any(works) {
+            gpu.rows.add(self.metrics.input_rows.value());
+        }
     }
 
     /// Counts what leaves.

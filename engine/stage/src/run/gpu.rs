@@ -1,12 +1,14 @@
 //! A stage on a wgpu device.
 //!
-//! Two shapes. Where the device knows all aggregates of a group sink it makes the groups ([`groups`]); of any other
+//! Three shapes. Where the device knows all aggregates of a group sink it makes the groups ([`groups`]); of any other
 //! stage it runs the filters, probes and arithmetic and says which rows survive, and the host goes on with
-//! those ([`rows`]). Either way a block that the device cannot take runs on the CPU, and is counted.
+//! those ([`rows`]). Rows of a sort or top-n sink it puts in order at the end ([`order`]). A block that the device cannot take
+//! runs on the CPU, and is counted.
 
 mod floats;
 mod groups;
 mod keys;
+mod order;
 mod parts;
 mod predicates;
 mod rows;
@@ -14,6 +16,7 @@ mod select;
 mod split;
 mod table;
 
+pub(super) use order::DeviceOrder;
 pub use parts::{Parts, RowParts, TableColumns, parts, row_parts};
 
 use super::Bound;
@@ -50,13 +53,20 @@ pub fn covers(stage: &StageExec) -> Result<String, String> {
     }
     let nothing = || format!("no compute shader covers a {} sink, and nothing before it that one covers", sink.name());
     let refused = refused.filter(|_| matches!(sink, Sink::Group { .. }));
-    match (select::split(program, &sink.reads(), &vec![Lookup::Only; stage.builds().len()]), refused) {
-        (Some(split), refused) => {
-            let why = refused.map_or_else(String::new, |why| format!("; groups on the host: {why}"));
-            Ok(format!("{} instructions on the device, {} on the host{why}", split.device.instrs.len(), split.rest.len()))
+    let ordered = matches!(sink, Sink::Sort { .. }).then(|| order::covers(program, sink));
+    match (selected(stage), refused, ordered) {
+        (Some(split), refused, ordered) => {
+            let how = match (refused, ordered) {
+                (Some(why), _) => format!("; groups on the host: {why}"),
+                (None, Some(Ok(()))) => "; sorted on the device".into(),
+                (None, Some(Err(why))) => format!("; sorted on the host: {why}"),
+                (None, None) => String::new(),
+            };
+            Ok(format!("{} instructions on the device, {} on the host{how}", split.device.instrs.len(), split.rest.len()))
         }
-        (None, Some(why)) => Err(why),
-        (None, None) => Err(nothing()),
+        (None, Some(why), _) | (None, None, Some(Err(why))) => Err(why),
+        (None, None, Some(Ok(()))) => Ok(format!("{} instructions on the host; sorted on the device", program.instrs.len())),
+        (None, None, None) => Err(nothing()),
     }
 }
 
@@ -85,6 +95,16 @@ static OPEN: Mutex<[Known; 2]> = Mutex::new([const { None }; 2]);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the device would do of the rows of a stage before its sink, as far as the plan says; none where that is nothing.
+fn selected(stage: &StageExec) -> Option<select::RowSplit> {
+    select::split(stage.program(), &stage.sink().reads(), &vec![Lookup::Only; stage.builds().len()])
+}
+
+/// Whether the device has something to do for the rows of a stage before its sink.
+pub(super) fn selects(stage: &StageExec) -> bool {
+    selected(stage).is_some()
 }
 
 /// The device of a class, opened when first asked for and kept while the process lives; anew after it

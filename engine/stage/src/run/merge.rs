@@ -1,6 +1,7 @@
 //! The workers' parts of a sink as one: rows joined, sorted or built into a table, groups merged.
 
 use super::flush::PARTS;
+use super::gpu::DeviceOrder;
 use super::late::LateKeys;
 use super::sink::{GroupSink, join_blocks, sorted};
 use super::top::FirstRows;
@@ -11,8 +12,8 @@ use crate::{Error, Result};
 use datafusion::physical_plan::metrics::Time;
 use std::sync::Arc;
 
-/// What a sink over rows leaves of the workers' rows.
-pub(super) fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Sink) -> Result<Output> {
+/// What a sink over rows leaves of the workers' rows; `device` orders them where there is one.
+pub(super) fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Sink, device: Option<&DeviceOrder>) -> Result<Output> {
     match sink {
         Sink::Sort { columns, visible, order, fetch, groups } => {
             let all = join_blocks(parts, program, columns)?;
@@ -20,7 +21,7 @@ pub(super) fn finish_rows(parts: Vec<Block>, program: &crate::Program, sink: &Si
                 Some(n) if !groups.is_empty() => FirstRows::new(program, columns, groups, order, *n)?.of(&all)?,
                 _ => {
                     let types: Vec<_> = columns.iter().map(|c| program.data_type(*c).clone()).collect();
-                    sorted(&all, &types, order, *fetch)?
+                    sorted(&all, &types, order, *fetch, device)?
                 }
             };
             block.columns.truncate(*visible);

@@ -152,13 +152,15 @@ fn source(g: &mut Chance) -> (&'static str, String) {
     }
 }
 
-fn query(g: &mut Chance) -> String {
+/// A query, and how many columns its rows have.
+fn query(g: &mut Chance) -> (String, usize) {
     let (joined, from) = source(g);
     if g.below(3) == 0 {
         let columns = (0..1 + g.below(4)).map(|c| format!("{} c{c}", number(g, 2)));
         let columns: Vec<String> = columns.chain(["s, d, f".into()]).collect();
         let name = if joined.is_empty() { "" } else { ", name, weight" };
-        return format!("select {}{name} from {from}", columns.join(", "));
+        let all = columns.len() + if joined.is_empty() { 2 } else { 4 };
+        return (format!("select {}{name} from {from}", columns.join(", ")), all);
     }
     let keys: &[&str] = if joined.is_empty() { &["k", "s", "d", "b", "w"] } else { &["k", "s", "name", "b", "weight"] };
     let mut by: Vec<&str> = (0..g.below(4)).map(|_| g.of(keys)).collect();
@@ -167,10 +169,25 @@ fn query(g: &mut Chance) -> String {
     let results = (0..1 + g.below(4)).map(|c| format!("{} c{c}", aggregate(g)));
     let columns: Vec<String> = by.iter().map(ToString::to_string).chain(results).collect();
     let group = if by.is_empty() { String::new() } else { format!(" group by {}", by.join(", ")) };
-    format!("select {} from {from}{group}", columns.join(", "))
+    (format!("select {} from {from}{group}", columns.join(", ")), columns.len())
 }
 
-/// The rows of a query in an order of their own, or that it failed; whether a device ran, and how often the CPU took over.
+/// In two of three queries the rows have an order, and perhaps only the first are wanted. All columns are its keys, so that
+/// rows which change places are the same.
+fn order(g: &mut Chance, columns: usize) -> String {
+    if g.below(3) == 0 {
+        return String::new();
+    }
+    let first = g.below(columns as u64) as usize;
+    let key = |c: usize, g: &mut Chance| {
+        format!("{}{}{}", (first + c) % columns + 1, g.of(&["", " desc"]), g.of(&["", " nulls first", " nulls last"]))
+    };
+    let keys: Vec<String> = (0..columns).map(|c| key(c, g)).collect();
+    let limit = if g.below(2) == 0 { format!(" limit {}", g.of(&["1", "10", "200", "3000"])) } else { String::new() };
+    format!(" order by {}{limit}", keys.join(", "))
+}
+
+/// The rows of a query, in an order of their own unless it has one, or that it failed; whether a device ran, and how often the CPU took over.
 async fn answer(session: &Session, sql: &str, class: CapabilityClass) -> (Result<Vec<String>, String>, bool, usize) {
     let planned = match session.sql(sql).await {
         Ok(table) => table.plan().await,
@@ -184,7 +201,12 @@ async fn answer(session: &Session, sql: &str, class: CapabilityClass) -> (Result
     let rows = collect(Arc::clone(&plan), Arc::new(task)).await;
     let mut ran = super::Ran::default();
     measure(&plan, &mut ran);
-    let lines = rows.map(|rows| super::Ran { rows, ..super::Ran::default() }.lines()).map_err(|e| e.to_string());
+    let ordered = sql.contains(" order by ");
+    let lines = |rows| {
+        let all = super::Ran { rows, ..super::Ran::default() };
+        if ordered { all.lines_in_order() } else { all.lines() }
+    };
+    let lines = rows.map(lines).map_err(|e| e.to_string());
     (lines, ran.chunks > 0, ran.fallbacks)
 }
 
@@ -214,7 +236,9 @@ async fn the_rows_are_those_of_the_cpu() {
             sessions = Some((of_tables, new(Preference::Cpu), new(Preference::Gpu)));
         }
         let Some((_, cpu, gpu)) = &sessions else { unreachable!("they were made above") };
-        let sql = query(&mut Chance(seed.wrapping_mul(0x5851_F42D_4C95_7F2D)));
+        let mut g = Chance(seed.wrapping_mul(0x5851_F42D_4C95_7F2D));
+        let (sql, columns) = query(&mut g);
+        let sql = sql + &order(&mut g, columns);
         let class = CLASSES[seed as usize % 2];
         let (want, host, _) = answer(cpu, &sql, class).await;
         let (got, device, fallbacks) = answer(gpu, &sql, class).await;
@@ -244,7 +268,7 @@ async fn other_pairs_have_other_rows() {
     session.register_batches("u", vec![u]).unwrap();
     let mut all = vec![];
     for seed in 30..40 {
-        let sql = query(&mut Chance(seed));
+        let (sql, _) = query(&mut Chance(seed));
         all.push(answer(&session, &sql, CapabilityClass::All).await.0);
     }
     all.sort();

@@ -1,7 +1,6 @@
 //! What a stage would do on a GPU and what beside it, from the plan alone: for the planner's prices.
 
 use super::groups::{PENDING_BYTES_MAX, TABLE_GROUPS_MAX};
-use super::select::{self, Lookup};
 use super::split::{Form, refusal, split};
 use crate::exec::StageExec;
 use crate::resident::ResidentSource;
@@ -67,7 +66,7 @@ pub struct RowParts {
 
 /// As [`covers`](super::covers), in full, of a stage whose groups or rows the host keeps; none where no GPU runs it.
 pub fn row_parts(stage: &StageExec) -> Option<RowParts> {
-    let split = select::split(stage.program(), &stage.sink().reads(), &vec![Lookup::Only; stage.builds().len()])?;
+    let split = super::selected(stage)?;
     let is_read = |r: &Reg| split.is_read_here(*r);
     let read = split.reads().into_iter().filter(is_read).collect();
     Some(RowParts {

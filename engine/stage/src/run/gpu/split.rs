@@ -103,7 +103,7 @@ pub(super) struct TablePart {
 /// Why no split makes the stage's program one for the device, if so.
 pub(super) fn refusal(program: &Program, sink: &Sink) -> Option<String> {
     let Sink::Group { sets, aggregates, .. } = sink else {
-        return Some(format!("no compute shader covers a {} sink", sink.name()));
+        return Some(format!("a {} sink makes no groups", sink.name()));
     };
     if !sets.is_empty() {
         return Some("no compute shader covers grouping sets".into());

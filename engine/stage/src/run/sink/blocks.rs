@@ -1,6 +1,7 @@
 //! What becomes of the workers' rows: one block, the table of a join, rows in order.
 
 use super::super::Built;
+use super::super::gpu::DeviceOrder;
 use crate::convert::{Block, to_array};
 use crate::program::{Program, Sink, SortKey};
 use crate::{Error, Result};
@@ -55,24 +56,38 @@ pub fn build(parts: Vec<Block>, program: &Program, sink: &Sink) -> Result<Built>
     Ok(built)
 }
 
-/// The rows of a sort sink in order, or the first `fetch` of them.
+/// The rows of a sort sink in order, or the first `fetch` of them; ordered by `device` where there is one.
 ///
 /// # Errors
 /// As [`rows_in_order`].
-pub fn sorted(block: &Block, types: &[DataType], order: &[SortKey], fetch: Option<usize>) -> Result<Block> {
-    let rows = rows_in_order(block, types, order, fetch)?;
+pub(in crate::run) fn sorted(
+    block: &Block,
+    types: &[DataType],
+    order: &[SortKey],
+    fetch: Option<usize>,
+    device: Option<&DeviceOrder>,
+) -> Result<Block> {
+    let rows = rows_in_order(block, types, order, fetch, device)?;
     let columns = block.columns.par_iter().map(|c| Ok(gather::gather(c, &rows)?)).collect::<Result<_>>()?;
     Ok(Block { columns, rows: rows.len() })
 }
 
-/// The numbers of a block's rows in order, or of the first `fetch`.
+/// The numbers of a block's rows in order, or of the first `fetch`; by `device` where there is one.
 ///
 /// # Errors
 /// What Arrow's sort raises.
-pub fn rows_in_order(block: &Block, types: &[DataType], order: &[SortKey], fetch: Option<usize>) -> Result<Vec<u32>> {
+pub(in crate::run) fn rows_in_order(
+    block: &Block,
+    types: &[DataType],
+    order: &[SortKey],
+    fetch: Option<usize>,
+    device: Option<&DeviceOrder>,
+) -> Result<Vec<u32>> {
     if order.iter().all(|k| !matches!(block.columns[k.column].values, Values::Any(_))) {
         let key = |k: &SortKey| Key { values: &block.columns[k.column], order: k.order() };
-        return Ok(sort::order(&order.iter().map(key).collect::<Vec<_>>(), block.rows, fetch)?);
+        let keys: Vec<Key> = order.iter().map(key).collect();
+        let on_device = device.map(|d| d.rows(&keys, block.rows, fetch)).transpose()?.flatten();
+        return on_device.map_or_else(|| Ok(sort::order(&keys, block.rows, fetch)?), Ok);
     }
     let columns = order.iter().map(|k| {
         let values = sortable(&to_array(&block.columns[k.column], &types[k.column], block.rows)?);
