@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! feed   = max((host + serial) / threads, serial, bytes read / bandwidth)
-//! device = chunks x (submit + dispatches x t_d) + bytes not resident / upload + 2 x bytes resident / device's memory
+//! device = chunks x (submit + dispatches x t_d) + bytes not resident / upload + bytes resident / copy
 //!          + max(bytes / device's memory, steps)
 //! T_gpu  = stage + max(feed, device) + min(feed, device) / chunks + runs x (map + submit + back / readback) + after + compile
 //! ```
@@ -133,8 +133,8 @@ pub fn device(work: &Work, host: &Cpu, gpu: &Gpu, threads: u32) -> Option<Device
     // What is on the device is not read on the host.
     let read_bytes = work.read_bytes * (1.0 - d.resident_bytes / d.column_bytes.max(1.0)).clamp(0.0, 1.0);
     let feed_ns = ((on_cpu(&d.host, host) + serial_ns) / threads).max(serial_ns).max(memory_ns(read_bytes, host, threads));
-    // What is there is copied into its place: read and written.
-    let copied_ns = 2.0 * d.resident_bytes / gpu.read_bytes_per_s * 1e9;
+    // What is there is copied into its place.
+    let copied_ns = d.resident_bytes / gpu.copy_rate() * 1e9;
     let upload_ns = (d.column_bytes - d.resident_bytes).max(0.0) / gpu.upload_bytes_per_s * 1e9 + copied_ns;
     let compute: f64 = d.steps.iter().map(|s| s.rows * gpu.ns(s.kernel, s.table_bytes)).sum();
     let kernel_ns = compute.max(d.column_bytes / gpu.read_bytes_per_s * 1e9);
@@ -166,9 +166,9 @@ pub fn device(work: &Work, host: &Cpu, gpu: &Gpu, threads: u32) -> Option<Device
     Some(price)
 }
 
-/// Chunks that double up to the largest, and then stay. Resident columns need none but the one that starts the kernel.
+/// Chunks that double up to the largest, and then stay.
 fn chunks(d: &DeviceWork) -> f64 {
-    let (bytes, most) = ((d.column_bytes - d.resident_bytes).max(0.0), d.chunk_bytes.max(FIRST_CHUNK_BYTES));
+    let (bytes, most) = (d.column_bytes, d.chunk_bytes.max(FIRST_CHUNK_BYTES));
     // The bytes that chunks 1, 2, 4 ... of the first's size take until one is as large as it may be.
     let doubling = most - FIRST_CHUNK_BYTES;
     let doublings = (bytes.min(doubling) / FIRST_CHUNK_BYTES + 1.0).log2();

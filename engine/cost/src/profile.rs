@@ -73,6 +73,9 @@ pub struct Gpu {
     pub readback_bytes_per_s: f64,
     /// Reading the device's own memory.
     pub read_bytes_per_s: f64,
+    /// Copying within it; unless measured half of what it reads.
+    #[serde(default)]
+    pub copy_bytes_per_s: Option<f64>,
     /// From a submission to the host knowing that it is done, of no work.
     pub submit_ns: f64,
     /// One more dispatch in a submission.
@@ -83,6 +86,13 @@ pub struct Gpu {
     pub compile_ns: f64,
     /// Nanoseconds a row, all of the device at work, of all of [`Kernel::DEVICE`].
     pub kernels: BTreeMap<Kernel, Curve>,
+}
+
+impl Gpu {
+    /// Bytes copied a second within the device's memory.
+    pub fn copy_rate(&self) -> f64 {
+        self.copy_bytes_per_s.unwrap_or(self.read_bytes_per_s / 2.0)
+    }
 }
 
 impl Profile {
@@ -126,6 +136,7 @@ impl Profile {
         let Some(gpu) = &self.gpu else { return Ok(()) };
         positive(&[("memory_bytes", gpu.memory_bytes), ("upload_bytes_per_s", gpu.upload_bytes_per_s)])?;
         positive(&[("readback_bytes_per_s", gpu.readback_bytes_per_s), ("read_bytes_per_s", gpu.read_bytes_per_s)])?;
+        positive(&[("copy_bytes_per_s", gpu.copy_rate())])?;
         natural(&[("submit_ns", gpu.submit_ns), ("dispatch_ns", gpu.dispatch_ns)])?;
         natural(&[("map_ns", gpu.map_ns), ("compile_ns", gpu.compile_ns)])?;
         curves(&gpu.kernels, &Kernel::DEVICE)

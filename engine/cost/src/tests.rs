@@ -22,6 +22,7 @@ fn machine() -> Profile {
         upload_bytes_per_s: 1e10,
         readback_bytes_per_s: 1e10,
         read_bytes_per_s: 5e11,
+        copy_bytes_per_s: None,
         submit_ns: 5e4,
         dispatch_ns: 5e3,
         map_ns: 3e4,

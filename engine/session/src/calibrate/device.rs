@@ -64,6 +64,7 @@ pub async fn measure(how: &Calibration, adapter: &AdapterInfo) -> Result<Gpu> {
         upload_bytes_per_s,
         readback_bytes_per_s,
         read_bytes_per_s: rate(sum.run.upload_bytes + sum.run.kept_bytes, sum.run.kernel_ms),
+        copy_bytes_per_s: Some(rate(sum.run.kept_bytes, sum.run.upload_ms)),
         submit_ns,
         dispatch_ns: 0.0,
         map_ns: (one.run.readback_ms * 1e6 - submit_ns).max(0.0),

@@ -100,9 +100,8 @@ async fn after_a_fault_the_cpu_orders() {
         // A device that was lost is replaced.
         assert_eq!(run(&gpu, sql, CapabilityClass::Floor, 1).await.fallbacks, 0);
         for limit_bytes in [1 << 10, 128 << 10] {
-            floor().limit_memory(limit_bytes);
-            let ran = run(&gpu, sql, CapabilityClass::Floor, 1).await;
-            floor().limit_memory(u64::MAX);
+            let options = Options { threads: 2, device: Preference::Gpu, gpu_memory_bytes: Some(limit_bytes), ..Options::default() };
+            let ran = run(&with_options(options).await, sql, CapabilityClass::Floor, 1).await;
             assert!(text(&ran) == want, "limit {limit_bytes}");
             assert_eq!(ran.fallbacks, 1, "limit {limit_bytes}");
         }
