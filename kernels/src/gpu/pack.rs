@@ -199,6 +199,7 @@ impl Slab {
             let values = span(base, placed.storage, at, count);
             let valid = placed.valid_at.map(|bits| span(bits as usize, Storage::Bits, at, count));
             if let HostValues::Kept(column) = column.values {
+                debug_assert!(at.is_multiple_of(32) && from.start.is_multiple_of(32), "bits are copied by the word");
                 let there = |begin: usize, storage| span(begin, storage, from.start, count).start;
                 let values = (there(0, placed.storage), values.start, values.len());
                 let valid = column.valid_at.zip(valid).map(|(begin, here)| (there(begin, Storage::Bits), here.start, here.len()));

@@ -60,7 +60,8 @@ impl RowRun {
         };
         let words_max = self.options.chunk_bytes_max.min(capabilities.binding_bytes_max as usize) / 4;
         let most = Slab::capacity(&plan, words_max).min(words_max / row_words(self.program.outputs.len()));
-        let most = most.min(self.options.chunk_rows_max).max(32);
+        // Whole words of bits: what is on the device is copied by the word.
+        let most = (most.min(self.options.chunk_rows_max) / 32 * 32).max(32);
         let mut all = SelectedRows::default();
         let mut from = 0;
         while from < rows {
