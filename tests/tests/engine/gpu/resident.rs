@@ -1,7 +1,9 @@
 //! Columns of tables in memory that stay on the device: the rows of the CPU, and nothing brought twice.
 
 use super::*;
+use millstream::{load_profile, profile_of};
 use std::fmt::Write;
+use std::path::Path;
 
 /// Four morsels, the last not full.
 const ROWS: usize = 200_000;
@@ -10,6 +12,11 @@ const ROWS: usize = 200_000;
 pub async fn cached(device: Preference, gpu_memory_bytes: Option<u64>, rows: usize) -> Session {
     let options = Options { threads: 2, device, gpu_memory_bytes, ..Options::default() };
     let session = Session::with_options(options).unwrap();
+    fill(&session, rows).await;
+    session
+}
+
+async fn fill(session: &Session, rows: usize) {
     let mut text = "create table t as select".to_string();
     for (name, expression) in [
         ("i", "value"),
@@ -32,7 +39,6 @@ pub async fn cached(device: Preference, gpu_memory_bytes: Option<u64>, rows: usi
     for table in ["t", "small"] {
         session.cache(table).await.unwrap();
     }
-    session
 }
 
 /// Groups on the device, groups after filters of the host, keys of every type, rows selected by numbers, by codes of
@@ -114,4 +120,29 @@ async fn a_limit_of_device_memory_is_kept() {
     let gpu = cached(Preference::Gpu, None, ROWS).await;
     let ran = run(&gpu, QUERIES[0], CapabilityClass::Floor, 1).await;
     assert_eq!(ran.fallbacks, 0);
+}
+
+/// A profile of a machine with a GPU prices what the device would be given, less what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_is_cheaper_the_next_time() {
+    if !has_gpu("prices of columns that stay") {
+        return;
+    }
+    let _alone = alone().await;
+    let file = format!("{}/../engine/cost/profiles/h100.json", env!("CARGO_MANIFEST_DIR"));
+    let profile = Some(Arc::new(load_profile(Path::new(&file)).unwrap()));
+    let options = Options { threads: 2, device: Preference::Gpu, profile, ..Options::default() };
+    let session = Session::with_options(options).unwrap();
+    fill(&session, ROWS).await;
+    let price = async |sql: &str| {
+        let plan = session.sql(sql).await.unwrap().plan().await.unwrap();
+        profile_of(&plan).stages.iter().filter_map(|s| s.gpu_est_ms).fold(0.0, f64::max)
+    };
+    // Groups whose codes follow from the table; rows that the device selects.
+    for sql in [QUERIES[1], "select i from t where d > 5000 and day < date '1971-01-01'"] {
+        let before = price(sql).await;
+        run(&session, sql, CapabilityClass::All, 1).await;
+        let after = price(sql).await;
+        assert!(before > 0.0 && after < before, "{before} ms, then {after} ms: {sql}");
+    }
 }
