@@ -260,7 +260,7 @@ impl Run<'_> {
         let (sink, class, whole) = (self.stage.sink().clone(), settings.gpu, Arc::clone(bound));
         let (cancel, fallbacks) = (self.cancel.clone(), self.metrics.fallbacks.clone());
         let memory_bytes = settings.gpu_memory_bytes;
-        let direct = DirectKeys::of(&self.stage);
+        let direct = DirectKeys::of(self.stage);
         let threads = settings.pool.threads();
         let opening = Opening { class, memory_bytes, threads, whole, direct, cancel, metrics, fallbacks, reservation };
         let opened = settings.pool.run(move || DeviceRun::open(opening, &sink)).await;
