@@ -22,6 +22,7 @@ pub mod h2o;
 mod marker;
 pub mod nexmark;
 mod random;
+mod ranges;
 pub mod sensors;
 mod sink;
 pub mod ssb;

@@ -24,14 +24,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StructArray};
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::marker::Marker;
+pub use crate::ranges::Batches;
 use crate::sink::Format;
 use crate::write::{self, BATCH_ROWS, Progress, Table};
-use columns::Column;
 
 /// The tables, in alphabetical order.
 pub const TABLES: [&str; 5] = ["big", "lhs", "medium", "small", "x"];
@@ -50,37 +49,6 @@ const ROWS: f64 = 1e7;
 
 /// Changes whenever the files of a scale change, with the generator or with how they are laid out.
 const GENERATOR: &str = "h2o-1 layout-1";
-
-/// Rows of one table, batch by batch.
-pub struct Batches {
-    schema: SchemaRef,
-    columns: Vec<Column>,
-    rows: Range<u64>,
-    batch_rows: u64,
-}
-
-impl Batches {
-    /// The schema of every batch.
-    pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-}
-
-impl Iterator for Batches {
-    type Item = RecordBatch;
-
-    fn next(&mut self) -> Option<RecordBatch> {
-        let from = self.rows.start;
-        let to = self.rows.end.min(from.saturating_add(self.batch_rows));
-        if from >= to {
-            return None;
-        }
-        self.rows.start = to;
-        let columns = self.columns.iter().map(|column| column.values(from..to));
-        let named: Vec<(FieldRef, ArrayRef)> = self.schema.fields().iter().cloned().zip(columns).collect();
-        Some(RecordBatch::from(StructArray::from(named)))
-    }
-}
 
 /// The schema of a table.
 ///
@@ -112,15 +80,10 @@ pub fn batches(table: &str, scale: f64, seed: u64, batch_rows: usize) -> Result<
 /// `Invalid` when there is no such table, the scale or the batch size is out of range, or the table has fewer rows.
 pub fn range_batches(table: &str, scale: f64, seed: u64, range: Range<u64>, batch_rows: usize) -> Result<Batches> {
     let count = rows(table, scale)?;
-    if batch_rows == 0 {
-        return Err(Error::Invalid("a batch must have at least one row".into()));
-    }
-    if range.end > count {
-        return Err(Error::Invalid(format!("{table} has {count} rows at scale {scale}, not {}", range.end)));
-    }
     let columns = columns::columns(table, largest(scale)?, seed).ok_or_else(|| no_such_table(table))?;
     let fields: Vec<Field> = columns.iter().map(|column| Field::new(column.name, column.data_type(), false)).collect();
-    Ok(Batches { schema: Arc::new(Schema::new(fields)), columns, rows: range, batch_rows: batch_rows as u64 })
+    let maker = move |rows: Range<u64>| columns.iter().map(|column| column.values(rows.clone())).collect();
+    Batches::new((table, count), range, batch_rows, Arc::new(Schema::new(fields)), Box::new(maker))
 }
 
 /// The number of rows of a table.

@@ -29,12 +29,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StructArray};
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use tpchgen::distribution::Distributions;
 
 use crate::error::{Error, Result};
 use crate::marker::Marker;
+pub use crate::ranges::Batches;
 use crate::sink::Format;
 use crate::write::{self, BATCH_ROWS, Progress, Table};
 
@@ -56,39 +57,8 @@ const GENERATOR: &str = "ssb-1 layout-1";
 /// The columns of a table, in order: each with its name.
 type Columns = Vec<(&'static str, ArrayRef)>;
 
-/// What makes the columns of a range of rows.
-type Maker = Box<dyn Fn(Range<u64>) -> Columns + Send>;
-
-/// Rows of one table, batch by batch.
-pub struct Batches {
-    schema: SchemaRef,
-    columns: Maker,
-    rows: Range<u64>,
-    batch_rows: u64,
-}
-
-impl Batches {
-    /// The schema of every batch.
-    pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-}
-
-impl Iterator for Batches {
-    type Item = RecordBatch;
-
-    fn next(&mut self) -> Option<RecordBatch> {
-        let from = self.rows.start;
-        let to = self.rows.end.min(from.saturating_add(self.batch_rows));
-        if from >= to {
-            return None;
-        }
-        self.rows.start = to;
-        let columns = (self.columns)(from..to).into_iter().map(|(_, values)| values);
-        let named: Vec<(FieldRef, ArrayRef)> = self.schema.fields().iter().cloned().zip(columns).collect();
-        Some(RecordBatch::from(StructArray::from(named)))
-    }
-}
+/// What makes the columns of a range of rows, each with its name.
+type Named = Box<dyn Fn(Range<u64>) -> Columns + Send>;
 
 /// The schema of a table.
 ///
@@ -120,19 +90,14 @@ pub fn batches(table: &str, scale: f64, seed: u64, batch_rows: usize) -> Result<
 /// `Invalid` when there is no such table, the scale or the batch size is out of range, or the table has fewer rows.
 pub fn range_batches(table: &str, scale: f64, seed: u64, range: Range<u64>, batch_rows: usize) -> Result<Batches> {
     let count = rows(table, scale)?;
-    if batch_rows == 0 {
-        return Err(Error::Invalid("a batch must have at least one row".into()));
-    }
-    if range.end > count {
-        return Err(Error::Invalid(format!("{table} has {count} rows at scale {scale}, not {}", range.end)));
-    }
     let columns = columns(table, scale, seed)?;
     let fields: Vec<Field> = columns(0..0).iter().map(|(name, values)| Field::new(*name, values.data_type().clone(), false)).collect();
-    Ok(Batches { schema: Arc::new(Schema::new(fields)), columns, rows: range, batch_rows: batch_rows as u64 })
+    let maker = move |rows: Range<u64>| columns(rows).into_iter().map(|(_, values)| values).collect();
+    Batches::new((table, count), range, batch_rows, Arc::new(Schema::new(fields)), Box::new(maker))
 }
 
-fn columns(table: &str, scale: f64, seed: u64) -> Result<Maker> {
-    let columns: Maker = match table {
+fn columns(table: &str, scale: f64, seed: u64) -> Result<Named> {
+    let columns: Named = match table {
         "customer" => Box::new(dimensions::customer(seed)),
         "date" => Box::new(dates::columns),
         "lineorder" => Box::new(lineorder::columns(seed, &|table| rows(table, scale))?),
