@@ -64,6 +64,9 @@ pub async fn run(a: &BenchArgs, common: &Common) -> Outcome {
     if let Some(id) = a.queries.iter().find(|id| !known(id)) {
         return Err(Usage::new(format!("no query {id} in {}: there are {}", a.suite, ids(suite).join(", "))).into());
     }
+    if common.device == DeviceArg::Gpu && millstream::devices()?.adapters.is_empty() {
+        eprintln!("there is no GPU adapter here: every stage runs on the CPU");
+    }
     let session = Session::with_options(common.options()?)?;
     let dir = folder(suite, scale, a, common).await?;
     for t in suite.tables {

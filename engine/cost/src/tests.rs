@@ -168,3 +168,23 @@ fn the_profiles_of_other_machines_are_sound() {
     seen.sort();
     assert_eq!(seen, ["h100", "integrated", "lavapipe", "m4", "rtx4090"]);
 }
+
+#[test]
+fn workers_wait_for_the_rows_of_each_block() {
+    let m = machine();
+    let gpu = m.gpu.as_ref().unwrap();
+    let with = |blocks: f64, host_ns: f64, resident: f64| {
+        let mut w = work(1e6);
+        let d = w.device.as_mut().unwrap();
+        (d.blocks, d.host, d.resident_bytes) = (blocks, vec![Step::new(Kernel::Map, host_ns)], resident * d.column_bytes);
+        device(&w, &m.cpu, gpu, 4).unwrap()
+    };
+    // Start; the bus, the kernels, ten times three submissions and two maps, the rows back.
+    let device_ns = 1.6e6 + 5e4 + 10.0 * (3.0 * 5.5e4 + 2.0 * 3e4) + 1e3;
+    assert_eq!(with(10.0, 0.0, 0.0).total_ns, 1.3e5 + device_ns);
+    // Much to do on the host: the device's time is shared by those who wait for it.
+    assert_eq!(with(10.0, 4e7, 0.0).total_ns, 1.3e5 + 1e7 + device_ns / 4.0);
+    assert!(with(20.0, 0.0, 0.0).total_ns > with(10.0, 0.0, 0.0).total_ns);
+    // What is there is copied there: half of what its memory reads.
+    assert_eq!(with(10.0, 0.0, 1.0).upload_ns, 16e6 / 2.5e11 * 1e9);
+}

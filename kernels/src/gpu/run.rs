@@ -162,7 +162,9 @@ impl GroupRun {
             for writer in &self.writers {
                 self.land(&mut lock(writer))?;
             }
-            self.drain(&mut lock(&self.state))
+            // So does a writer whose turn was waited for.
+            let mut state = lock(&self.state);
+            if state.failed { Err(earlier_failure()) } else { self.drain(&mut state) }
         })?;
         let none = GroupPartials::empty(&self.program, 0);
         Ok(std::mem::replace(&mut lock(&self.state).partials, none))
@@ -171,7 +173,7 @@ impl GroupRun {
     /// Rows were lost in an error: from then on there is no answer.
     fn guarded(&self, step: impl FnOnce() -> Result<()>) -> Result<()> {
         if lock(&self.state).failed {
-            return Err(Error::new(ErrorKind::Closed, "gpu: an earlier step of this run failed"));
+            return Err(earlier_failure());
         }
         let result = step();
         lock(&self.state).failed |= result.is_err();
@@ -263,6 +265,11 @@ impl GroupRun {
 }
 
 impl Turn<'_> {
+    /// Rows that were to be pushed in this turn will not be: the run answers nothing more.
+    pub fn fail(&mut self) {
+        lock(&self.run.state).failed = true;
+    }
+
     /// As [`GroupRun::push`].
     ///
     /// # Errors
@@ -278,6 +285,10 @@ impl Drop for GroupRun {
         let id = self.id;
         self.device.post(move |worker| worker.close_run(id));
     }
+}
+
+fn earlier_failure() -> Error {
+    Error::new(ErrorKind::Closed, "gpu: an earlier step of this run failed")
 }
 
 /// The narrowest storage of the inputs of `program`.

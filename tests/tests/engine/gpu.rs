@@ -19,6 +19,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use millstream::{Options, Preference, Session};
 use millstream_benches::{answer, verify};
 use millstream_kernels::gpu::{CapabilityClass, Device, Fault};
+use millstream_stage::run::Fallback;
 use millstream_stage::{Device as Place, EpochContext, Settings, Sink, StageExec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ struct Ran {
     /// Chunks that kernels ran over.
     chunks: usize,
     fallbacks: usize,
+    /// Why, by the names of the metrics, those of which there are any.
+    reasons: Vec<&'static str>,
     upload_bytes: usize,
     kept_bytes: usize,
 }
@@ -85,6 +88,7 @@ async fn run(session: &Session, sql: &str, class: CapabilityClass, epochs: usize
         let task = TaskContext::default().with_session_config(config).with_runtime(session.context().runtime_env());
         ran.rows = collect(Arc::clone(&fresh), Arc::new(task)).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         (ran.group_stages, ran.on_gpu) = (0, 0);
+        ran.reasons.clear();
         ran.sinks_on_gpu.clear();
         measure(&fresh, &mut ran);
         if epoch.is_final() {
@@ -100,6 +104,9 @@ fn measure(plan: &Arc<dyn ExecutionPlan>, ran: &mut Ran) {
         let sum = |name: &str| metrics.sum_by_name(name).map_or(0, |v| v.as_usize());
         ran.chunks += sum("gpu_chunks");
         ran.fallbacks += sum("gpu_fallbacks");
+        ran.reasons.extend(Fallback::ALL.iter().map(|(_, name)| *name).filter(|name| sum(name) > 0));
+        let counted = Fallback::ALL.iter().map(|(_, name)| sum(name)).sum::<usize>();
+        assert_eq!(counted, sum("gpu_fallbacks"), "every fallback has one reason");
         ran.upload_bytes += sum("gpu_upload_bytes");
         ran.kept_bytes += sum("gpu_kept_bytes");
         let (is_group, is_placed) = (matches!(stage.sink(), Sink::Group { .. }), stage.placement().device == Place::Gpu);
@@ -235,7 +242,10 @@ async fn the_rows_are_those_of_the_cpu() {
                 assert_eq!(ran.lines(), want.lines(), "{class:?}, {epochs} epochs: {sql}");
                 match expect {
                     Expect::Gpu => ran.assert_on_gpu(sql),
-                    Expect::Part => assert!(ran.chunks > 0 && ran.fallbacks > 0, "{sql}: {} {}", ran.chunks, ran.fallbacks),
+                    Expect::Part => {
+                        assert!(ran.chunks > 0 && ran.fallbacks > 0, "{sql}: {} {}", ran.chunks, ran.fallbacks);
+                        assert_eq!(ran.reasons, ["gpu_fallbacks_values"], "{sql}");
+                    }
                     Expect::NoRows => assert!(ran.on_gpu > 0 && ran.fallbacks == 0, "{sql}"),
                 }
             }
@@ -266,7 +276,8 @@ async fn after_a_fault_the_cpu_answers() {
             floor().inject(fault);
             let ran = run(&session, q.sql, CapabilityClass::Floor, 1).await;
             verify(q, &expected, &ran.rows).unwrap_or_else(|m| panic!("{id} after {fault:?}: {m}"));
-            assert!(ran.fallbacks > 0, "{id}, {fault:?}");
+            let why = if fault == Fault::OutOfMemory { "gpu_fallbacks_device_memory" } else { "gpu_fallbacks_device" };
+            assert!(ran.fallbacks > 0 && ran.reasons == [why], "{id}, {fault:?}: {:?}", ran.reasons);
         }
         // A device that was lost is replaced.
         run(&session, q.sql, CapabilityClass::Floor, 1).await.assert_on_gpu(id);
@@ -291,6 +302,7 @@ async fn memory_that_runs_out_in_the_middle_counts_no_row_twice() {
     for limit_bytes in [1 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20, 3 << 19, 2 << 20, 4 << 20] {
         let ran = run(&gpu(Some(limit_bytes)).await, sql, CapabilityClass::Floor, 1).await;
         assert_eq!(ran.lines(), want, "limit {limit_bytes}");
+        assert!(ran.fallbacks == 0 || ran.reasons == ["gpu_fallbacks_device_memory"], "limit {limit_bytes}: {:?}", ran.reasons);
         both += usize::from(ran.chunks > 0 && ran.fallbacks > 0);
     }
     assert!(both > 0, "no limit let a first run end and a later one fail");

@@ -8,6 +8,8 @@ use std::fmt;
 pub struct Coverage {
     stages: usize,
     stages_on_device: usize,
+    /// Stages for a device that met no row: they are on it where anything is.
+    empty: usize,
     rows: usize,
     rows_on_device: usize,
     /// Stages that only compute, sort, collect or fill a join table.
@@ -35,8 +37,11 @@ impl Coverage {
         self.stages += 1;
         self.rows += s.input_rows;
         self.rows_on_device += s.gpu.rows;
-        // A stage without rows has nothing to run.
-        let is_on_device = s.device == "gpu" && (s.gpu.rows > 0 || s.input_rows == 0 && s.fallbacks == 0);
+        if s.device == "gpu" && s.input_rows == 0 && s.fallbacks == 0 {
+            self.empty += 1;
+            return;
+        }
+        let is_on_device = s.device == "gpu" && s.gpu.rows > 0;
         self.stages_on_device += usize::from(is_on_device);
         let missing = s.input_rows - s.gpu.rows.min(s.input_rows);
         if is_on_device && missing == 0 {
@@ -45,7 +50,7 @@ impl Coverage {
         let why = match s.device.as_str() {
             // It had another part of the stage to do, a sort for instance.
             "gpu" if s.gpu.rows == 0 && s.fallbacks == 0 => s.reason.clone(),
-            "gpu" => format!("{}: rows that the device could not take", s.sink),
+            "gpu" => format!("{}: {}", s.sink, refusal(s)),
             _ => s.reason.clone(),
         };
         let known = self.refused.iter().position(|r| r.why == why).unwrap_or_else(|| {
@@ -61,6 +66,19 @@ impl Coverage {
     }
 }
 
+/// Why rows of a stage on the device were not taken there.
+fn refusal(s: &StageReport) -> String {
+    let text = |why: &str| match why {
+        "values" => "values or strings that the device does not take".to_string(),
+        "device memory" => "the device's memory is used up".into(),
+        "host memory" => "no memory to keep rows for the device".into(),
+        "device" => "no device, or one that was lost".into(),
+        "spilled" => "a join table is partly on disk".into(),
+        other => other.into(),
+    };
+    s.fallback_reasons.iter().map(|(why, _)| text(why)).collect::<Vec<_>>().join("; ")
+}
+
 fn percent(part: usize, of: usize) -> f64 {
     if of == 0 { 100.0 } else { part as f64 * 100.0 / of as f64 }
 }
@@ -68,11 +86,12 @@ fn percent(part: usize, of: usize) -> f64 {
 impl fmt::Display for Coverage {
     /// One line with the numbers, one a reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (stages, rows) = (percent(self.stages_on_device, self.stages), percent(self.rows_on_device, self.rows));
+        let on_device = self.stages_on_device + if self.rows_on_device > 0 { self.empty } else { 0 };
+        let (stages, rows) = (percent(on_device, self.stages), percent(self.rows_on_device, self.rows));
         writeln!(
             f,
             "on the GPU: {} of {} filter, aggregate and join stages ({stages:.1} %), {} of {} of their rows ({rows:.1} %)",
-            self.stages_on_device, self.stages, self.rows_on_device, self.rows
+            on_device, self.stages, self.rows_on_device, self.rows
         )?;
         writeln!(f, "{} other stages only compute, sort, collect or fill a join table", self.others)?;
         for r in &self.refused {
@@ -96,6 +115,7 @@ mod tests {
             is_work,
             input_rows,
             fallbacks: usize::from(device == "gpu" && rows < input_rows),
+            fallback_reasons: if device == "gpu" && rows < input_rows { vec![("device memory".into(), 1)] } else { vec![] },
             gpu,
             ..StageReport::default()
         }
@@ -108,13 +128,23 @@ mod tests {
         coverage.add("q1", &Profile { stages, stock: vec![] });
         coverage.add("q2", &Profile { stages: vec![stage("cpu", true, 2, 0), stage("gpu", true, 5, 0)], stock: vec![] });
         // The device sorts what the host has filtered.
-        let sorted = StageReport { fallbacks: 0, reason: "sorted there".into(), ..stage("gpu", true, 9, 0) };
+        let sorted = StageReport { fallbacks: 0, fallback_reasons: vec![], reason: "sorted there".into(), ..stage("gpu", true, 9, 0) };
         coverage.add("q3", &Profile { stages: vec![sorted], stock: vec![] });
         let text = coverage.to_string();
         assert!(text.contains("2 of 6 filter, aggregate and join stages (33.3 %), 60 of 156 of their rows (38.5 %)"), "{text}");
         assert!(text.contains("1 other stages"), "{text}");
         assert!(text.contains("2 stages, 42 rows (q1 q2): why"), "{text}");
         assert!(text.contains("1 stages, 9 rows (q3): sorted there"), "{text}");
-        assert!(text.contains("2 stages, 45 rows (q1 q2): group: rows that the device could not take"), "{text}");
+        assert!(text.contains("2 stages, 45 rows (q1 q2): group: the device's memory is used up"), "{text}");
+    }
+
+    #[test]
+    fn where_nothing_is_on_a_device_neither_is_a_stage_without_rows() {
+        let mut coverage = Coverage::default();
+        let none = StageReport { fallback_reasons: vec![("device".into(), 1)], ..stage("gpu", true, 5, 0) };
+        coverage.add("q1", &Profile { stages: vec![stage("gpu", true, 0, 0), none], stock: vec![] });
+        let text = coverage.to_string();
+        assert!(text.contains("0 of 2 filter, aggregate and join stages (0.0 %), 0 of 5"), "{text}");
+        assert!(text.contains("1 stages, 5 rows (q1): group: no device, or one that was lost"), "{text}");
     }
 }

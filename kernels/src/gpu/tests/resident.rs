@@ -215,3 +215,29 @@ fn a_kept_column_of_another_form_is_a_bug_and_no_answer() {
         assert_eq!(kind_of(push(&[kept(0), kept(1)], 2_999)), ErrorKind::Bug);
     }
 }
+
+#[test]
+fn what_a_fault_keeps_from_staying_holds_no_memory() {
+    let Some(device) = private_device() else { return };
+    let case = two_columns(10_000);
+    let table = TableId::unique();
+    for fault in [Fault::Submit, Fault::OutOfMemory] {
+        let run = device.prepare(case.program.clone(), &[], small_chunks(4096)).unwrap();
+        let pushed = Pushed { case: &case, table: &table, moment: device.moment() };
+        let none = vec![None; 2];
+        device.inject(fault);
+        // The second push sends the first chunk, or waits for it.
+        let first = run.push(&pushed.columns(&none, 0, 4096, true), 4096);
+        let second = run.push(&pushed.columns(&none, 4096, 8192, true), 4096);
+        assert!(first.is_err() || second.is_err() || run.finish().is_err(), "{fault:?}");
+        drop(run);
+        let memory = device.memory().unwrap();
+        assert_eq!((memory.live_bytes, memory.kept_bytes), (0, 0), "{fault:?}");
+        assert_eq!([0, 1].map(|c| device.kept_rows(&table, c)), [0, 0]);
+        let (partials, _) = groups(&device, &pushed, 4096, &RunOptions::default()).unwrap();
+        assert_same(&answer_of(&partials), &answer(&case), device.class());
+        drop(partials);
+        device.call(|worker| Ok(while worker.make_room() {})).unwrap();
+        assert_eq!(device.memory().unwrap().kept_bytes, 0);
+    }
+}

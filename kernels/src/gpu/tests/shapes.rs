@@ -238,3 +238,31 @@ fn many_writers_of_one_run() {
         assert_same(&answer_of(&run.finish().unwrap()), &expected, device.class());
     }
 }
+
+/// Whoever ends a run waits for a writer's turn, and has no answer if the writer's rows are not in it.
+#[test]
+fn a_writer_that_fails_while_the_run_ends() {
+    let case = sums_by_key(100, 3, |i| (i % 3) as i32);
+    for device in devices() {
+        for fails in [false, true] {
+            let options = RunOptions { writers: 2, ..RunOptions::default() };
+            let run = device.prepare(case.program.clone(), &[], options).unwrap();
+            let columns: Vec<HostColumn> = case.columns.iter().map(|c| c.slice(0, 100)).collect();
+            std::thread::scope(|scope| {
+                let mut turn = run.writer(1);
+                let ended = scope.spawn(|| run.finish());
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                if fails {
+                    turn.fail()
+                } else {
+                    turn.push(&columns, 100).unwrap()
+                }
+                drop(turn);
+                match ended.join().unwrap() {
+                    Ok(partials) => assert!(!fails && answer_of(&partials) == answer(&case), "{fails}"),
+                    Err(error) => assert!(fails && error.kind() == ErrorKind::Closed, "{error}"),
+                }
+            });
+        }
+    }
+}

@@ -369,8 +369,10 @@ impl GroupsWorker {
         let mut turn = registered.run.writer(self.number);
         drop(state);
         let pushed = push(&mut turn, &parts, &registered.columns);
-        drop(turn);
         let Err(failure) = pushed else { return Ok(()) };
+        // Before anyone who waits for the turn ends the run, and takes these rows for done.
+        turn.fail();
+        drop(turn);
         let mut state = shared.lock();
         // Whoever turned the device off has these rows, too.
         let all = if state.off { vec![] } else { self.settle(&mut state, failure)? };

@@ -11,8 +11,10 @@ use millstream_kernels::program::{Reg, Type};
 use millstream_kernels::{Strings, Values, Vector};
 use std::sync::Arc;
 
-/// Codes of all keys together, at most: their groups come home whether they have rows or not.
+/// Codes of all keys together, at most, and as many as the table has rows if those are more than a few: their groups come home
+/// whether they have rows or not.
 const CODES_MAX: u32 = 1 << 18;
+const CODES_FEW: usize = 1 << 12;
 
 /// Group keys with codes that follow from the table.
 pub(in crate::run) struct DirectKeys {
@@ -44,7 +46,8 @@ impl DirectKeys {
             Some(Key { known, ty, codes: values.checked_add(nullable.into())?.max(1), nullable })
         };
         let keys = keys.iter().map(key).collect::<Option<Vec<_>>>()?;
-        let codes = keys.iter().try_fold(1u32, |n, k| n.checked_mul(k.codes)).filter(|n| *n <= CODES_MAX)?;
+        let most = CODES_MAX.min(u32::try_from(source.table().rows().max(CODES_FEW)).unwrap_or(CODES_MAX));
+        let codes = keys.iter().try_fold(1u32, |n, k| n.checked_mul(k.codes)).filter(|n| *n <= most)?;
         Some(Self { keys, codes })
     }
 
