@@ -88,7 +88,6 @@ async fn run(session: &Session, sql: &str, class: CapabilityClass, epochs: usize
         let task = TaskContext::default().with_session_config(config).with_runtime(session.context().runtime_env());
         ran.rows = collect(Arc::clone(&fresh), Arc::new(task)).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         (ran.group_stages, ran.on_gpu) = (0, 0);
-        ran.reasons.clear();
         ran.sinks_on_gpu.clear();
         measure(&fresh, &mut ran);
         if epoch.is_final() {
@@ -105,6 +104,8 @@ fn measure(plan: &Arc<dyn ExecutionPlan>, ran: &mut Ran) {
         ran.chunks += sum("gpu_chunks");
         ran.fallbacks += sum("gpu_fallbacks");
         ran.reasons.extend(Fallback::ALL.iter().map(|(_, name)| *name).filter(|name| sum(name) > 0));
+        ran.reasons.sort_unstable();
+        ran.reasons.dedup();
         let counted = Fallback::ALL.iter().map(|(_, name)| sum(name)).sum::<usize>();
         assert_eq!(counted, sum("gpu_fallbacks"), "every fallback has one reason");
         ran.upload_bytes += sum("gpu_upload_bytes");
